@@ -1,0 +1,16 @@
+"""Corpora on disk -> prepared corpora: readers, the synthesised demo corpus, and the pipeline on Ray Data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def demo_data(out: Path, workers: int | None = None) -> Path:
+    """Make sure that `out` holds the demo corpus with its spectrograms, and return `out`.
+
+    Some seconds of synthesis and extraction the first time, nothing to do afterwards.
+    """
+    from data_prep.pipeline import prepare
+
+    prepare("demo", None, "spectrogram", out, workers=workers)
+    return out

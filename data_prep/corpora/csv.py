@@ -1,0 +1,133 @@
+"""One's own corpus: a CSV file with a header line and one line an utterance (UTF-8, comma-separated).
+
+| column | |
+|---|---|
+| path | of the audio file, from the CSV file's folder; required |
+| speaker | required |
+| id | unique; default: the path, and the span where there is one |
+| start, end | seconds, for an utterance that is a part of its file; default: the whole file |
+| gender | female or male |
+| emotion | any name; empty where unlabelled |
+| activation, valence, dominance | numbers on the corpus's own scale |
+| sentence | its text or number: what the leak check compares |
+| split | train, dev, test or unlabelled, where there are official ones |
+
+Any order; columns that are not needed are left out; an empty field is a missing value.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from data_prep.reading import Reading
+from sersearch.data.schema import GENDERS, SPLITS, Rejected, Utterance, utterance_id
+from sersearch.errors import DataError, one_of
+
+SUMMARY = "csv: your own corpus, listed in a CSV file with the columns path, speaker, emotion, ..."
+NUMBERS = ("start", "end", "activation", "valence", "dominance")
+COLUMNS = ("id", "path", "speaker", "start", "end", "gender", "emotion", *NUMBERS[2:], "sentence", "split")
+LAYOUT = f"a CSV manifest has a header with path, speaker and any of {', '.join(sorted(set(COLUMNS) - {'path', 'speaker'}))}"
+SHOWN = 50  # bad lines in one message
+
+
+def read(root: Path) -> Reading:
+    """Read the manifest `root`, a CSV file or a folder with manifest.csv in it.
+
+    Raises :class:`DataError` that lists every malformed line by its number. A file that is missing is a rejected
+    utterance, as an undecodable one is.
+    """
+    path = root / "manifest.csv" if root.is_dir() else root
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; {LAYOUT}")
+    rows = _rows(path)
+    problems: list[str] = []
+    parsed: list[tuple[int, Utterance]] = []
+    lines: dict[str, int] = {}
+    for number, row in rows:
+        utterance, wrong = _utterance(row)
+        if utterance and lines.setdefault(utterance.id, number) != number:
+            wrong.append(f"the id {utterance.id} stands in line {lines[utterance.id]} too")
+        problems += [f"line {number}: {reason}" for reason in wrong]
+        if utterance and not wrong:
+            parsed.append((number, utterance))
+    if problems:
+        more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
+        listed = "\n  ".join([*problems[:SHOWN], *more])
+        raise DataError(f"{path}: {len(problems)} problems:\n  {listed}")
+    if not parsed:
+        raise DataError(f"{path}: no utterances, only a header; {LAYOUT}")
+    missing = [(number, row) for number, row in parsed if not (path.parent / row.path).is_file()]
+    rejected = [Rejected(row.id, row.path, f"line {number}: no such file") for number, row in missing]
+    absent = {row.id for _, row in missing}
+    return Reading(root=path.parent, utterances=[row for _, row in parsed if row.id not in absent], rejected=rejected)
+
+
+def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """Line numbers and non-empty fields; DataError for a header or an encoding that cannot be used."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, restkey="")
+            header = [name.strip() for name in reader.fieldnames or []]
+            reader.fieldnames = header
+            unknown = [name for name in header if name not in COLUMNS]
+            if unknown:
+                raise DataError(f"{path}: no column is called {unknown[0]!r}: {one_of(unknown[0], COLUMNS)}")
+            missing = [name for name in ("path", "speaker") if name not in header]
+            if missing:
+                raise DataError(f"{path}: no column {' and no column '.join(missing)}; {LAYOUT}")
+            rows = []
+            for row in reader:
+                extra = {"": "too many fields"} if row.pop("", None) else {}  # type: ignore[call-overload]
+                fields = {name: value.strip() for name, value in row.items() if value and value.strip()}
+                rows.append((reader.line_num, fields | extra))
+            return rows
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a CSV file in UTF-8 ({error})") from error
+
+
+def _utterance(row: dict[str, str]) -> tuple[Utterance | None, list[str]]:
+    """The utterance of a line, if its id is clear, and all that is wrong with it."""
+    wrong = ["more fields than the header has columns"] if "" in row else []
+    wrong += [f"no {name}" for name in ("path", "speaker") if name not in row]
+    numbers: dict[str, float | None] = {}
+    for name in NUMBERS:
+        numbers[name], reason = _number(name, row.get(name))
+        wrong += reason
+    start, end = numbers["start"], numbers["end"]
+    if start is not None and start < 0:
+        wrong.append(f"start {start:g} is before the file's start")
+    if end is not None and end <= (start or 0):
+        wrong.append(f"end {end:g} is not after start {start or 0:g}")
+    for name, valid in (("gender", GENDERS), ("split", SPLITS)):
+        if name in row and row[name] not in valid:
+            wrong.append(f"{name} {row[name]!r}: {one_of(row[name], valid)}")
+    if "path" not in row:
+        return None, wrong
+    path = PurePosixPath(row["path"])
+    if path.is_absolute() or ".." in path.parts:
+        wrong.append(f"path {row['path']!r} does not lie below the CSV file's folder")
+    span = f"_{start or 0:g}-{end:g}" if end is not None else f"_{start:g}" if start is not None else ""
+    utterance = Utterance(
+        id=row.get("id", utterance_id(str(path.with_suffix(""))) + span),
+        path=str(path),
+        speaker=row.get("speaker", ""),
+        corpus="csv",
+        **{name: row.get(name) for name in ("gender", "emotion", "sentence", "split")},
+    )
+    if utterance_id(utterance.id) != utterance.id:
+        wrong.append(f"id {utterance.id!r} may hold letters, digits and _ . - only")
+    return replace(utterance, **numbers), wrong
+
+
+def _number(name: str, text: str | None) -> tuple[float | None, list[str]]:
+    """The number in a field, or what is wrong with it."""
+    if text is None:
+        return None, []
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    return (value, []) if math.isfinite(value) else (None, [f"{name} {text!r} is not a number"])

@@ -1,0 +1,69 @@
+"""What a corpus reader returns, and what readers share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sersearch.data.schema import Rejected, Utterance
+from sersearch.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """A corpus as found on disk. What is in `rejected` counts against `prep --max-rejected`."""
+
+    root: Path  # the folder that the utterances' paths start from
+    utterances: list[Utterance]
+    rejected: list[Rejected]
+    attribute_scale: tuple[float, float] | None = None  # lowest and highest of activation, valence, dominance
+    synthetic: bool = False
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A reader: a module of `data_prep.corpora`, found by its file's name.
+
+    The module has `SUMMARY`, one line for `sersearch corpora`, and `read(root)`, which raises DataError when `root`
+    does not hold the corpus. A module that can also make its corpus has `write(root)`.
+    """
+
+    name: str
+    summary: str
+    read: Callable[[Path], Reading]
+    write: Callable[[Path], None] | None = None
+
+
+def audio_below(root: Path, pattern: str, layout: str) -> list[str]:
+    """The files below `root` that match `pattern`, as sorted posix paths; DataError, with the `layout`, for none."""
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; {layout}")
+    found = sorted(path.relative_to(root).as_posix() for path in root.glob(pattern) if path.is_file())
+    if not found:
+        raise DataError(f"{root}: no audio found; {layout}")
+    return found
+
+
+def required_file(path: Path, layout: str) -> Path:
+    """`path`, which must be there: the corpus's labels, say."""
+    if not path.is_file():
+        raise DataError(f"{path.parent}: no {path.name} found; {layout}")
+    return path
+
+
+def match_labels(
+    labelled: Iterable[Utterance], audio: Iterable[str], labels: str
+) -> tuple[list[Utterance], list[Rejected]]:
+    """The utterances that have audio, and what has no counterpart: labels for missing files, files without labels."""
+    files = set(audio)
+    utterances, rejected, seen = [], [], set()
+    for utterance in labelled:
+        seen.add(utterance.path)
+        if utterance.path in files:
+            utterances.append(utterance)
+        else:
+            rejected.append(Rejected(utterance.id, utterance.path, f"no such file, though {labels} labels it"))
+    for path in sorted(files - seen):
+        rejected.append(Rejected(Path(path).stem, path, f"no label in {labels}"))
+    return utterances, rejected

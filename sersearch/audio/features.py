@@ -1,0 +1,63 @@
+"""The feature sets by name, and an extractor from the card that one wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sersearch.audio.spectrogram import Spectrogram
+from sersearch.errors import BundleError, ConfigError, one_of
+
+
+class Extractor(Protocol):
+    """Features of one utterance. What it does to the audio after decoding, silence removal included, is in its card."""
+
+    @property
+    def name(self) -> str:
+        """Its name in FEATURES and of its folder in a prepared corpus."""
+
+    @property
+    def dims(self) -> int:
+        """Features a frame."""
+
+    def card(self) -> dict[str, Any]:
+        """Name, version, dims, frame rate, parameters and library versions: plain JSON."""
+
+    def __call__(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Samples (n,) at 16 kHz -> features (T, dims) float32. Raises AudioError."""
+
+
+FEATURES: dict[str, type[Spectrogram]] = {Spectrogram.name: Spectrogram}
+
+
+def extractor(name: str) -> Extractor:
+    """The extractor of the feature set `name` with its standard parameters; ConfigError for an unknown name."""
+    if name not in FEATURES:
+        raise ConfigError(f"no features called {name!r}: {one_of(name, FEATURES)}")
+    return FEATURES[name]()
+
+
+def extractor_from_card(card: Mapping[str, Any]) -> Extractor:
+    """The extractor that wrote `card`, so that a model meets the features that it was trained on.
+
+    Raises :class:`BundleError` when this version of sersearch cannot make exactly those features. The versions of
+    libraries that the card names may differ.
+    """
+    name = card.get("features")
+    if name not in FEATURES:
+        raise BundleError(f"the model needs features called {name!r}, unknown here: {one_of(name, FEATURES)}")
+    try:
+        made = FEATURES[name](**card.get("parameters", {}))
+    except TypeError as error:
+        raise BundleError(f"the model's {name} features have parameters unknown here ({error})") from None
+    ours = made.card()
+    for key in ("version", "dims", "rate", "frame_rate"):
+        if card.get(key) != ours[key]:
+            raise BundleError(
+                f"the model needs {name} features with {key} {card.get(key)}, and this sersearch makes {key} "
+                f"{ours[key]}: use the sersearch that exported the model, or train it anew"
+            )
+    return made

@@ -1,0 +1,1 @@
+"""Utterances, their features, and how they are parted, normalised and batched."""

@@ -1,0 +1,137 @@
+"""What is predicted: emotion classes, three levels of an attribute, clusters of the valence-activation space.
+
+Latif et al., TAFFC 2020, section 5 (the paper's "multi-task adversarial autoencoder").
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sersearch.errors import ConfigError, DataError, one_of
+
+if TYPE_CHECKING:
+    from sersearch.data.table import FeatureTable
+
+TARGETS = ("emotion", "activation_levels", "valence_levels", "clusters3", "clusters5")
+
+LEVELS = {"activation": ("low", "medium", "high"), "valence": ("negative", "neutral", "positive")}
+
+MEDIUM = (2.0, 3.5)
+"""Upper ends of the low and the medium level on a scale of 1 to 5, both inclusive: Table 2, IEMOCAP."""
+MEDIUM_MSP_IMPROV = (2.5, 3.5)
+"""The same for MSP-IMPROV: Table 2."""
+SLACK = 0.5
+"""How far, on a scale of 1 to 5, a rating may lie outside: IEMOCAP has valences of 5.5, which count as positive."""
+
+_ATTRIBUTES = {
+    "activation_levels": ("activation",),
+    "valence_levels": ("valence",),
+    "clusters3": ("valence", "activation"),
+    "clusters5": ("valence", "activation"),
+}
+
+
+def labelled(table: FeatureTable, target: str) -> np.ndarray:
+    """Which utterances have a label for `target`, (N,) bool; the official split "unlabelled" never has one.
+
+    Raises :class:`ConfigError` for an unknown target.
+    """
+    if target not in TARGETS:
+        raise ConfigError(f"target {target!r} is unknown; {one_of(target, TARGETS)}")
+    rows = table.utterances
+    known: np.ndarray = (rows["split"] != "unlabelled").fillna(True).to_numpy(bool)
+    for column in _ATTRIBUTES.get(target, ("emotion",)):
+        known = known & rows[column].notna().to_numpy(bool)
+    return known
+
+
+def target_codes(table: FeatureTable, target: str, train_rows: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Class codes (N,) int64 of all utterances, -1 = unlabelled, and the classes in the order of their codes.
+
+    - `emotion`: the table's emotions, sorted.
+    - `activation_levels`, `valence_levels`: three levels by Table 2. MSP-IMPROV has boundaries of its own; every other
+      corpus gets IEMOCAP's, after its scale (`attribute_scale` of corpus.json) is mapped to 1 ... 5.
+    - `clusters3`, `clusters5`: K-means in the valence-activation space, clusters numbered by valence, then activation.
+      The paper fits the centres on the whole corpus, test speakers included; here they are fitted on the labelled
+      ones of `train_rows`, so that the test part stays unseen, and the other utterances go to the nearest centre.
+
+    Raises :class:`DataError` for attributes on an unknown scale or well outside it, and for fewer distinct training
+    points than clusters.
+    """
+    known = labelled(table, target)
+    if target == "emotion":
+        names = table.utterances["emotion"].to_numpy(object)
+        classes = tuple(sorted(set(names[known])))
+        code = {name: number for number, name in enumerate(classes)}
+        return np.array([code[n] if k else -1 for n, k in zip(names, known, strict=True)], np.int64), classes
+    if target.endswith("_levels"):
+        attribute = target.removesuffix("_levels")
+        return _levels(table, attribute, known), LEVELS[attribute]
+    count = int(target.removeprefix("clusters"))
+    codes = _clusters(table, known, np.asarray(train_rows, np.int64), count)
+    return codes, tuple(f"cluster{number}" for number in range(1, count + 1))
+
+
+def strata(table: FeatureTable, target: str) -> np.ndarray:
+    """Groups (N,) by which folds are balanced: the classes; thirds of each attribute where the classes are clusters.
+
+    (Clusters need the training part, which the folds decide.)
+    """
+    if not target.startswith("clusters"):
+        return target_codes(table, target, np.zeros(0, np.int64))[0]
+    known = labelled(table, target)
+    points = table.utterances.loc[known, ["valence", "activation"]].to_numpy(np.float64)
+    thirds = [np.searchsorted(np.quantile(p, (1 / 3, 2 / 3)), p) for p in points.T]
+    groups = np.full(len(known), -1, np.int64)
+    groups[known] = 3 * thirds[0] + thirds[1]
+    return groups
+
+
+def _levels(table: FeatureTable, attribute: str, known: np.ndarray) -> np.ndarray:
+    values = _on_scale(table, attribute, known)
+    is_msp_improv = str(table.corpus.get("corpus", "")).lower().replace("-", "_") == "msp_improv"
+    # side="left": a value on a boundary belongs to the level below it.
+    levels = np.searchsorted(MEDIUM_MSP_IMPROV if is_msp_improv else MEDIUM, values, side="left")
+    return np.where(known, levels, -1).astype(np.int64)
+
+
+def _on_scale(table: FeatureTable, attribute: str, known: np.ndarray) -> np.ndarray:
+    """The attribute (N,) mapped from the corpus's scale to 1 ... 5."""
+    scale = table.corpus.get("attribute_scale")
+    if scale is None:
+        raise DataError(
+            f"{table.root}: levels of {attribute} need the scale on which it was rated, but corpus.json has no "
+            "attribute_scale; prepare the corpus with its scale, or use a clusters target"
+        )
+    low, high = map(float, scale)
+    values = table.utterances[attribute].to_numpy(np.float64, na_value=np.nan)
+    # Rounded, so that a mapped value that falls on a boundary is on it.
+    mapped: np.ndarray = np.round((values - low) / (high - low) * 4 + 1, 6)
+    outside = np.flatnonzero(known & ~(np.abs(mapped - 3) <= 2 + SLACK))
+    if len(outside):
+        name, value = table.utterances["id"].iloc[outside[0]], values[outside[0]]
+        raise DataError(
+            f"{table.root}: {attribute} {value:g} of utterance {name} is outside the corpus's scale of {low:g} to "
+            f"{high:g} ({len(outside)} such utterances); correct the labels or attribute_scale and prepare again"
+        )
+    return mapped
+
+
+def _clusters(table: FeatureTable, known: np.ndarray, train_rows: np.ndarray, count: int) -> np.ndarray:
+    from sklearn.cluster import KMeans
+
+    points = table.utterances[["valence", "activation"]].to_numpy(np.float64, na_value=np.nan)
+    training = points[train_rows[known[train_rows]]]
+    distinct = len(np.unique(training, axis=0))
+    if distinct < count:
+        raise DataError(
+            f"{count} clusters need at least {count} distinct pairs of valence and activation in the training part, "
+            f"it has {distinct}; use another target"
+        )
+    centres = KMeans(count, n_init=10, random_state=0).fit(training).cluster_centers_
+    centres = centres[np.lexsort((centres[:, 1], centres[:, 0]))]
+    codes = np.full(len(points), -1, np.int64)
+    codes[known] = np.square(points[known][:, None] - centres).sum(axis=-1).argmin(axis=1)
+    return codes

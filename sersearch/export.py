@@ -1,0 +1,244 @@
+"""A trained model without its study: the bundle on disk and the Predictor that runs it.
+
+A bundle is a folder of two files, neither of which can run code when read:
+
+- `model.safetensors`: weights and buffers by the names of the model's state dict;
+- `bundle.json`: family, config, feature card, segment view, normaliser, labels, and where it all came from.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from sersearch.data.atomic import atomic, write_json
+from sersearch.data.batches import LabelSpace, SegmentView
+from sersearch.data.normaliser import Normaliser
+from sersearch.errors import BundleError, ConfigError, StudyError
+from sersearch.family import Family, ModelSpec, get_family
+from sersearch.provenance import versions
+
+if TYPE_CHECKING:
+    from sersearch.audio import Extractor
+    from sersearch.study import Study, TrialRecord
+
+FORMAT = 1
+BATCH = 64
+"""Segments that go through the model at once: bounds the memory that an hour-long file takes."""
+
+
+def export_bundle(study: Study, out: Path | str, trial: int | None = None) -> Path:
+    """Write the best epoch of `trial` (None: the study's best trial) as a bundle; returns its folder.
+
+    An earlier bundle at `out` is replaced as a whole. Raises :class:`StudyError` when the trial has no checkpoint and
+    :class:`BundleError` when `out` is something else than a bundle or cannot be written.
+    """
+    out = Path(out)
+    if out.exists() and not ((out / "bundle.json").is_file() or (out.is_dir() and not any(out.iterdir()))):
+        raise BundleError(f"{out} exists and is not a bundle; choose another --out or remove it")
+    predictor = Predictor.from_study(study, trial)
+    temporary, old = (out.with_name(f".{out.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
+    try:
+        with atomic(temporary / "model.safetensors") as weights:
+            save_file({name: tensor.contiguous() for name, tensor in predictor.model.state_dict().items()}, weights)
+        write_json(temporary / "bundle.json", predictor.card)
+        if out.exists():
+            out.rename(old)
+        temporary.rename(out)
+    except OSError as error:
+        raise BundleError(f"{out}: the bundle cannot be written ({error.strerror})") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+    return out
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says about one file."""
+
+    path: str
+    label: str
+    """The class with the largest posterior."""
+    posteriors: dict[str, float]
+    """By class: the mean over the file's segments."""
+    segments: int
+    seconds: float
+    """Of audio, before silence is removed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """A trained model with all that turns a file into its input. Made by :meth:`load` or :meth:`from_study`."""
+
+    family: Family
+    config: Any
+    labels: LabelSpace
+    view: SegmentView
+    normaliser: Normaliser
+    model: nn.Module
+    """In evaluation mode, on the CPU."""
+    card: dict[str, Any]
+    """What bundle.json holds."""
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Predictor:
+        """Read a bundle.
+
+        Raises :class:`BundleError` for a folder that isn't one, a format, family or feature set that is unknown here,
+        and weights that do not fit.
+        """
+        folder = Path(folder)
+        card = _read_card(folder)
+        try:
+            weights = load_file(folder / "model.safetensors")
+        except (OSError, SafetensorError) as error:
+            raise BundleError(
+                f"{folder}/model.safetensors: cannot be read ({error}); export the model again"
+            ) from error
+        predictor = cls._build(str(folder), card, weights)
+        predictor.extractor  # noqa: B018  a feature set that cannot be made here is an error now, not at the first file
+        return predictor
+
+    @classmethod
+    def from_study(cls, study: Study, trial: int | None = None) -> Predictor:
+        """The best epoch of `trial`, or of the study's best trial; StudyError when it has no checkpoint."""
+        from sersearch.training import LaneState
+
+        record = study.best() if trial is None else study.trial(trial)
+        if record.checkpoint is None:
+            reason = f": {record.reason}" if record.reason else ""
+            raise StudyError(
+                f"trial {record.number} of study {study.meta['name']} has no checkpoint "
+                f"(it is {record.state}{reason}); choose a trial that finished an epoch"
+            )
+        return cls._build(str(record.checkpoint), _card(study, record), LaneState.load(record.checkpoint).best_weights)
+
+    @classmethod
+    def _build(cls, where: str, card: dict[str, Any], weights: Mapping[str, Tensor]) -> Predictor:
+        try:
+            family = get_family(card["family"])
+            config = family.config.from_dict(card["config"])
+            labels, normaliser = LabelSpace.from_dict(card["labels"]), Normaliser.from_dict(card["normaliser"])
+            view, dims = SegmentView(**card["view"]), int(card["features"]["dims"])
+            model = family.build(config, ModelSpec(dims=dims, frames=view.frames, labels=labels))
+        except ConfigError as error:
+            raise BundleError(f"{where}: {error}") from error
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BundleError(f"{where}: bundle.json is incomplete or damaged ({error!r}); export it again") from error
+        if normaliser.mean.shape != (dims,) or normaliser.std.shape != (dims,):
+            raise BundleError(
+                f"{where}: the normaliser has {normaliser.mean.size} dimensions, the features have {dims}"
+            )
+        _check_fit(where, weights, model.state_dict())
+        model.load_state_dict(dict(weights))
+        return cls(family, config, labels, view, normaliser, model.eval(), card)
+
+    @cached_property
+    def extractor(self) -> Extractor:
+        """From samples to features, as `prep` made them; BundleError when this version cannot."""
+        from sersearch.audio import extractor_from_card
+
+        return extractor_from_card(self.card["features"])
+
+    @torch.inference_mode()
+    def posteriors(self, matrix: np.ndarray) -> Tensor:
+        """Class posteriors (C,) of an utterance's features (T, D): the mean over its segments."""
+        outputs = [self.family.predict(self.model, {"x": x})["emotion"] for x in self._segments(matrix)]
+        return torch.cat(outputs).mean(dim=0)
+
+    @torch.inference_mode()
+    def embedding(self, matrix: np.ndarray) -> Tensor | None:
+        """The d-vector (E,) of an utterance's features (T, D), mean over segments; None without a speaker task."""
+        outputs = [self.family.embed(self.model, {"x": x}) for x in self._segments(matrix)]
+        vectors = [output for output in outputs if output is not None]
+        return torch.cat(vectors).mean(dim=0) if vectors else None
+
+    def predict(self, path: Path | str) -> Prediction:
+        """The emotion in an audio file. Raises :class:`AudioError` when the file cannot be used."""
+        from sersearch.audio import RATE, load_audio
+
+        samples = load_audio(path)
+        matrix = self.extractor(samples)
+        values = self.posteriors(matrix).tolist()
+        posteriors = dict(zip(self.labels.emotion, values, strict=True))
+        label = max(posteriors, key=posteriors.__getitem__)
+        return Prediction(str(path), label, posteriors, len(self.view.starts(len(matrix))), len(samples) / RATE)
+
+    def _segments(self, matrix: np.ndarray) -> tuple[Tensor, ...]:
+        """Normalised segments (B, D, T), in batches: what `Segments.batch` gives in training."""
+        x_STD = torch.from_numpy(self.normaliser(self.view.cut(matrix)))
+        return torch.split(x_STD.transpose(1, 2).contiguous(), BATCH)
+
+
+def _card(study: Study, record: TrialRecord) -> dict[str, Any]:
+    """bundle.json of a trial."""
+    path = study.folder / "context.json"
+    try:
+        context = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise StudyError(
+            f"{path}: cannot be read ({error}), so the trial's input is unknown; run the study again"
+        ) from error
+    family = get_family(study.meta["family"])
+    # The view is the trial's own: a study may search the length of a segment.
+    view = family.view(family.config.from_dict(record.params))
+    epochs = {epoch["epoch"]: epoch["metrics"] for epoch in record.epochs}
+    best = epochs.get(record.best_epoch, {})
+    return {
+        "format": FORMAT,
+        "family": study.meta["family"],
+        "config": record.params,
+        "features": context["features"],
+        "view": {"frames": view.frames, "hop": view.hop},
+        "normaliser": context["normaliser"],
+        "labels": context["labels"],
+        "target": context["target"],
+        "study": study.meta["name"],
+        "trial": record.number,
+        "metrics": {name: value if math.isfinite(value) else None for name, value in best.items()},
+        "synthetic": study.meta["data"]["synthetic"],
+        "versions": versions(),
+    }
+
+
+def _read_card(folder: Path) -> dict[str, Any]:
+    path = folder / "bundle.json"
+    if not path.is_file():
+        what = "it has no bundle.json" if folder.is_dir() else "no such folder"
+        raise BundleError(f"{folder} is not a bundle ({what}); `sersearch export STUDY --out {folder}` makes one")
+    try:
+        card = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: cannot be read ({error}); export the model again") from error
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        seen = card.get("format") if isinstance(card, dict) else "none"
+        raise BundleError(f"{path}: bundle format {seen}; this version of sersearch reads format {FORMAT}")
+    return card
+
+
+def _check_fit(where: str, weights: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> None:
+    problems = [f"{name} is missing" for name in sorted(model.keys() - weights.keys())]
+    problems += [f"{name} is not in the model" for name in sorted(weights.keys() - model.keys())]
+    for name in sorted(model.keys() & weights.keys()):
+        seen, expected = tuple(weights[name].shape), tuple(model[name].shape)
+        if seen != expected:
+            problems.append(f"{name} has shape {seen}, expected {expected}")
+    if problems:
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise BundleError(
+            f"{where}: the weights do not fit the model: {'; '.join(problems[:5])}{more}; export it again"
+        )

@@ -1,0 +1,34 @@
+"""What a result was made with: package versions and the git commit."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = (
+    *("sersearch", "torch", "numpy", "scipy", "ray", "optuna", "mlflow", "pandas", "pyarrow", "scikit-learn"),
+    *("librosa", "soundfile", "soxr", "safetensors", "matplotlib"),
+)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on, read without importing any of them."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit(path: Path) -> str | None:
+    """The commit checked out at `path`, with `-dirty` after it when tracked files differ; None outside a repository."""
+    command = ["git", "-C", str(path), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None

@@ -1,0 +1,406 @@
+"""MLflow: experiment = search space, parent run = study, child run = trial.
+
+One thread of the driver writes everything, from a queue that is also a file (:class:`sersearch.spool.Spool`): when the
+server is away the events stay there and go out later, training goes on, and nothing here raises to the caller. Sending
+an event twice does what sending it once does (runs are found by their tags, a metric carries its epoch's own time), so
+events whose fate is unknown are simply sent again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from sersearch.confusion import confusion_artifacts
+from sersearch.errors import DataError, StudyError
+from sersearch.mlflow_uri import absolute, artifact_location, check_uri, default_uri, redact
+from sersearch.provenance import git_commit, versions
+from sersearch.spool import Event, Spool
+
+__all__ = ["Tracker", "check_uri", "confusion_artifacts", "default_uri", "git_commit", "redact", "versions"]
+
+Warn = Callable[[str, Exception | None], None]
+# MLflow says how a run ended in three words; the tag `sersearch.state` keeps ours.
+_STATUS = {
+    "complete": "FINISHED",
+    "finished": "FINISHED",
+    "failed": "FAILED",
+    "pruned": "KILLED",
+    "interrupted": "KILLED",
+}
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # its default holds a call for minutes; we retry ourselves
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+_LOUD = ("mlflow", "alembic", "sqlalchemy.engine", "urllib3.connectionpool")
+_REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE", "NOT_IMPLEMENTED"}
+_FILE_GONE = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError)
+_EVENTS_AT_ONCE = 500
+_METRICS_AT_ONCE, _PARAMS_AT_ONCE = 1000, 100
+_PARAM_LENGTH, _TAG_LENGTH, _KEY_LENGTH = 500, 5000, 250  # the least that servers since MLflow 1.x take
+_FIRST_WAIT, _LONGEST_WAIT, _CLOSE_SECONDS = 1.0, 60.0, 30.0
+
+
+class Tracker:
+    """Writes one study into MLflow from a background thread. No method raises or waits for the server.
+
+    `uri` (without its secrets), `experiment_id` and `run_id` (both None until the server has answered) may go into the
+    study's metadata; `warnings` lists what the user should hear of. Call :func:`check_uri` first.
+    """
+
+    def __init__(self, uri: str, space_name: str, study_name: str, spool: Path) -> None:
+        self.uri = redact(absolute(uri))
+        self.warnings: list[str] = []
+        self._uri = absolute(uri)
+        self._names = space_name, study_name
+        self._spool = Spool(spool)
+        self._store: _Store | None = None
+        self._thread: threading.Thread | None = None
+        self._news = threading.Condition()
+        self._closing = False
+
+    @property
+    def experiment_id(self) -> str | None:
+        """MLflow's id of the experiment, None until it is known."""
+        return self._store.experiment_id if self._store else None
+
+    @property
+    def run_id(self) -> str | None:
+        """MLflow's id of the study's run, None until it is known."""
+        return self._store.parent if self._store else None
+
+    def begin(self, meta: Mapping[str, Any], artifacts: Sequence[Path]) -> None:
+        """Start or go on with the study of `meta` (study.json's content; `created` tells it from namesakes).
+
+        What an earlier process could not send goes out now, and runs that it left RUNNING although the study's journal
+        says that they are over are ended.
+        """
+        space, study = self._names
+        self._store = _Store(self._uri, space, study, str(meta.get("created", "")), self._warn)
+        # A begin and a finish of an earlier process are superseded by this one's.
+        left = [event for event in self._spool.load() if event.get("event") not in ("begin", "finish")]
+        first = {
+            "event": "begin",
+            "time": _now(),
+            "meta": json.loads(redact(json.dumps(meta, default=str))),
+            "artifacts": _paths(artifacts),
+        }
+        over = {"event": "reconcile", "time": _now(), "trials": _over(self._spool.path.parent)}
+        self._spool.start([first, *left, over])
+        self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
+        self._thread.start()
+
+    def trial_start(self, number: int, params: Mapping[str, Any]) -> None:
+        """A trial starts, or goes on, with the full configuration `params`."""
+        self._add("trial_start", trial=number, params=dict(params))
+
+    def epoch(self, number: int, epoch: int, metrics: Mapping[str, float], time_ms: int) -> None:
+        """The metrics of a trial's epoch; `time_ms` must be the same when the epoch is told again after a resume."""
+        self._add("epoch", trial=number, epoch=epoch, metrics=dict(metrics), at=int(time_ms))
+
+    def trial_end(self, number: int, state: str, reason: str, artifacts: Sequence[Path]) -> None:
+        """A trial ends: complete, pruned, failed or interrupted. A dev_predictions.csv gets its confusion matrix."""
+        self._add("trial_end", trial=number, state=state, reason=reason, artifacts=_paths(artifacts))
+
+    def finish(self, state: str) -> None:
+        """The study is over: finished, interrupted or failed. Trials still running are ended as interrupted."""
+        self._add("finish", state=state)
+
+    def close(self) -> None:
+        """Wait until all is sent, at most half a minute; what cannot be sent waits in the spool for a resume."""
+        with self._news:
+            self._closing = True
+            self._news.notify_all()
+        if self._thread is not None:
+            self._thread.join(_CLOSE_SECONDS)
+        self._spool.close()
+        if left := len(self._spool):
+            self._warn(f"{left} MLflow events wait in {self._spool.path}; resuming the study sends them")
+
+    def _add(self, kind: str, **fields: Any) -> None:
+        with self._news:
+            self._spool.add({"event": kind, "time": _now(), **fields})
+            self._news.notify_all()
+        if self._spool.disk_error:
+            self._warn(f"{self._spool.path} cannot be written ({self._spool.disk_error}); MLflow events stay in memory")
+
+    def _run(self) -> None:
+        """The thread: send the oldest events, forget them, again; wait longer after each failure."""
+        wait, one_by_one = _FIRST_WAIT, 0
+        while self._store is not None:
+            with self._news:
+                self._news.wait_for(lambda: len(self._spool) > 0 or self._closing)
+            events = self._spool.first(1 if one_by_one else _EVENTS_AT_ONCE)
+            if not events:
+                return
+            try:
+                self._store.send(events)
+            except Exception as error:  # whatever MLflow raises, training goes on
+                if _may_pass(error, self._store):
+                    self._store.forget()
+                    self._spool.sync()
+                    self._warn(
+                        f"MLflow at {self.uri} is away; events are kept in {self._spool.path} and sent later", error
+                    )
+                    if self._closing:
+                        return
+                    with self._news:
+                        self._news.wait_for(lambda: self._closing, timeout=wait)
+                    wait = min(2 * wait, _LONGEST_WAIT)
+                    continue
+                self._store.forget()
+                if not one_by_one:  # one of them is refused: find out which
+                    one_by_one = len(events)
+                    continue
+                self._warn(f"MLflow refused a {events[0].get('event')} event, which is left out", error)
+            self._spool.remove(len(events))
+            wait, one_by_one = _FIRST_WAIT, max(0, one_by_one - 1)
+
+    def _warn(self, sentence: str, error: Exception | None = None) -> None:
+        """Record a warning once, whatever the error behind it, and never with a secret in it."""
+        if any(warning.startswith(redact(sentence)) for warning in self.warnings):
+            return
+        reason = f": {_first_line(error)}" if error else ""
+        text = redact(sentence + reason)
+        password = urlsplit(self._uri).password if "@" in self._uri else None
+        self.warnings.append(text.replace(password, "***") if password else text)
+
+
+class _Store:
+    """One study's runs in MLflow; used by the tracker's thread alone. Methods raise what MLflow raises."""
+
+    def __init__(self, uri: str, space: str, study: str, created: str, warn: Warn) -> None:
+        self.experiment_id: str | None = None
+        self.parent: str | None = None
+        self._uri, self._space, self._study, self._warn = uri, space, study, warn
+        # Studies of different people may share a name on a server; a digest needs no quoting in MLflow's filters.
+        self._identity = hashlib.sha256(f"{study}\n{created}".encode()).hexdigest()[:16]
+        self.client: Any = None
+        self._trials: dict[int, str] = {}
+        self._running: set[int] = set()
+
+    def forget(self) -> None:
+        """Look everything up again at the next event: the server may have lost or gained runs."""
+        self.client = None
+        self._trials, self._running = {}, set()
+
+    def send(self, events: Sequence[Event]) -> None:
+        """Write events in order; the metrics of a trial's successive epochs in one batch."""
+        if self.client is None:
+            self._connect()
+        epochs: dict[int, list[Event]] = defaultdict(list)
+        for event in events:
+            if event["event"] == "epoch":
+                epochs[event["trial"]].append(event)
+                continue
+            for number in [event["trial"]] if "trial" in event else list(epochs):
+                self._log_epochs(number, epochs.pop(number, []))
+            getattr(self, "_" + event["event"])(event)
+        for number, waiting in epochs.items():
+            self._log_epochs(number, waiting)
+
+    # --- events ---------------------------------------------------------------------------------------------------
+
+    def _begin(self, event: Event) -> None:
+        assert self.parent is not None
+        meta = event["meta"]
+        self.client.update_run(self.parent, status="RUNNING")
+        self._artifacts(self.parent, event["artifacts"])
+        self.client.log_dict(self.parent, versions(), "versions.json")
+        known = {"sersearch.version": meta.get("sersearch"), "mlflow.source.git.commit": meta.get("git_commit")}
+        tags = {"sersearch.state": "running"} | {key: value for key, value in known.items() if value}
+        left_out = {"name", "created", "sersearch", "git_commit", "versions", "space", "tracking", "state"}
+        facts = _flat({key: value for key, value in meta.items() if key not in left_out})
+        self._log(self.parent, facts, tags)
+
+    def _reconcile(self, event: Event) -> None:
+        for number, (state, reason) in event["trials"].items():
+            if int(number) in self._running:
+                self._end(self._trials[int(number)], state, reason, event["time"])
+                self._running.discard(int(number))
+
+    def _trial_start(self, event: Event) -> None:
+        number = event["trial"]
+        run_id = self._trial(number, event["time"])
+        if number not in self._running:
+            self.client.update_run(run_id, status="RUNNING")
+            self._running.add(number)
+        self._log(run_id, _flat(event["params"]), {"sersearch.state": "running"})
+
+    def _trial_end(self, event: Event) -> None:
+        run_id = self._trial(event["trial"], event["time"])
+        self._artifacts(run_id, event["artifacts"])
+        self._end(run_id, event["state"], event["reason"], event["time"])
+        self._running.discard(event["trial"])
+
+    def _finish(self, event: Event) -> None:
+        assert self.parent is not None
+        for number in sorted(self._running):
+            self._end(self._trials[number], "interrupted", "the study ended", event["time"])
+        self._running.clear()
+        self._end(self.parent, event["state"], "", event["time"])
+
+    # --- MLflow ---------------------------------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        """Find or create the experiment, the study's run and the trials' runs."""
+        for key, value in _ENVIRONMENT.items():
+            os.environ.setdefault(key, value)
+        from mlflow.tracking.client import MlflowClient
+
+        for name in _LOUD:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        client = MlflowClient(tracking_uri=self._uri)
+        experiment = client.get_experiment_by_name(self._space)
+        if experiment is None:
+            self.experiment_id = client.create_experiment(self._space, artifact_location=artifact_location(self._uri))
+        else:
+            self.experiment_id = experiment.experiment_id
+            if experiment.lifecycle_stage == "deleted":
+                client.restore_experiment(self.experiment_id)
+                self._warn(f"the MLflow experiment {self._space!r} had been deleted and was restored", None)
+        parent, token = None, None
+        while True:
+            runs = client.search_runs(
+                [self.experiment_id], f"tags.`sersearch.id` = '{self._identity}'", max_results=1000, page_token=token
+            )
+            for run in runs:
+                number = run.data.tags.get("sersearch.trial")
+                if number is None:
+                    parent = run.info.run_id
+                    continue
+                self._trials[int(number)] = run.info.run_id
+                if run.info.status == "RUNNING":
+                    self._running.add(int(number))
+            token = runs.token
+            if not token:
+                break
+        self.client = client
+        self.parent = parent or self._create(self._study, {}, _now())
+
+    def _create(self, name: str, tags: Mapping[str, str], start_ms: int) -> str:
+        tags = {"sersearch.study": self._study, "sersearch.id": self._identity, **tags}
+        run = self.client.create_run(self.experiment_id, start_time=start_ms, tags=tags, run_name=name)
+        return str(run.info.run_id)
+
+    def _trial(self, number: int, start_ms: int) -> str:
+        if number not in self._trials:
+            tags = {"sersearch.trial": str(number), "mlflow.parentRunId": str(self.parent)}
+            self._trials[number] = self._create(f"{self._study} trial {number}", tags, start_ms)
+            self._running.add(number)
+        return self._trials[number]
+
+    def _log_epochs(self, number: int, events: Sequence[Event]) -> None:
+        if not events:
+            return
+        from mlflow.entities import Metric
+
+        run_id = self._trial(number, events[0]["time"])
+        metrics = [
+            Metric(_key(name), float(value), event["at"], event["epoch"])
+            for event in events
+            for name, value in event["metrics"].items()
+        ]
+        for batch in _slices(metrics, _METRICS_AT_ONCE):
+            self.client.log_batch(run_id, metrics=batch)
+
+    def _log(self, run_id: str, params: Mapping[str, str], tags: Mapping[str, str]) -> None:
+        from mlflow.entities import Param, RunTag
+
+        self.client.log_batch(run_id, tags=[RunTag(key, _cut(value, _TAG_LENGTH)) for key, value in tags.items()])
+        pairs = [Param(_key(key), _cut(value, _PARAM_LENGTH)) for key, value in params.items()]
+        for batch in _slices(pairs, _PARAMS_AT_ONCE):
+            self.client.log_batch(run_id, params=batch)
+
+    def _end(self, run_id: str, state: str, reason: str, end_ms: int) -> None:
+        self._log(run_id, {}, {"sersearch.state": state, **({"sersearch.reason": reason} if reason else {})})
+        self.client.set_terminated(run_id, _STATUS.get(state, "KILLED"), end_ms)
+
+    def _artifacts(self, run_id: str, paths: Sequence[str]) -> None:
+        """Upload files, and the confusion matrix of a dev_predictions.csv; a file that is gone is left out."""
+        with tempfile.TemporaryDirectory() as folder:
+            drawn: list[Path] = []
+            for path in map(Path, paths):
+                if path.name == "dev_predictions.csv":
+                    try:
+                        drawn = confusion_artifacts(path, Path(folder))
+                    except DataError as error:
+                        self._warn("a confusion matrix is missing in MLflow", error)
+            for path in chain(map(Path, paths), drawn):
+                try:
+                    self.client.log_artifact(run_id, str(path))
+                except Exception as error:
+                    if _may_pass(error, self):
+                        raise
+                    self._warn(f"the artifact {path.name} is missing in MLflow", error)
+
+
+def _may_pass(error: Exception, store: _Store) -> bool:
+    """Whether trying again may help: the server or the disk is away, not the event wrong."""
+    code = getattr(error, "error_code", None)
+    away = isinstance(error, OSError) and not isinstance(error, _FILE_GONE)
+    return store.client is None or away or (code is not None and code not in _REFUSED)
+
+
+def _over(folder: Path) -> dict[int, tuple[str, str]]:
+    """State and reason of the trials that the journal of the study in `folder` says are over."""
+    from sersearch.study import Study
+
+    try:
+        trials = Study.open(folder).trials()
+    except (StudyError, OSError, ValueError):  # a study that has no journal yet
+        return {}
+    return {trial.number: (trial.state, trial.reason) for trial in trials if trial.state in _STATUS}
+
+
+def _slices(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested mappings as `outer.inner` -> text; what is None is left out."""
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        elif value is not None:
+            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value, default=str)
+    return flat
+
+
+def _paths(paths: Sequence[Path]) -> list[str]:
+    return [str(path.absolute()) for path in paths]
+
+
+def _key(name: str) -> str:
+    """`name` with only the characters that MLflow takes in keys."""
+    return re.sub(r"[^\w\-./ ]", "_", name, flags=re.ASCII)[:_KEY_LENGTH]
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 3] + "..."
+
+
+def _first_line(error: Exception) -> str:
+    return _cut((str(error).strip() or type(error).__name__).splitlines()[0], 300)
+
+
+def _now() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,253 @@
+"""The engine: joins configurations as lanes, trains them epoch by epoch, yields plain results.
+
+    engine = Engine(family, data)
+    lane = engine.join(config, seed=0, epochs=30)
+    for result in engine.epochs():
+        ...  # engine.leave(lane) prunes it; engine.state(lane) is its checkpoint
+
+Lanes of one static signature are trained as one model with stacked parameters (HFTA, MLSys'21). A lane's result
+doesn't depend on the others: its mini-batches and random numbers are functions of its own seed, epoch and step.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sersearch.data.batches import Segments, TrainingData
+from sersearch.errors import DataError
+from sersearch.family import Config, Family, ModelSpec
+from sersearch.training.lane import Lane, LaneState, Predictions, Weights
+from sersearch.training.network import Network, Stack
+
+EVALUATION_BATCH = 64
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What one lane did in one epoch."""
+
+    lane: int
+    epoch: int
+    """Counted from 1."""
+    metrics: dict[str, float]
+    """`dev_<metric>`, `dev_loss_<loss>`, `train_loss_<loss>` and `learning_rate`."""
+    value: float
+    """The family's objective on the development set; NaN when the lane failed."""
+    best: bool
+    done: bool
+    failed: bool
+    reason: str
+    """Why the lane is done; empty while it isn't."""
+    seconds: float
+    """Wall time of the epoch; lanes trained together share it."""
+
+
+class Engine:
+    """Trains lanes on `data`. Join and leave between epochs, as results are yielded."""
+
+    def __init__(
+        self, family: Family, data: TrainingData, device: str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> None:
+        self.family, self.data = family, data
+        self.device, self.dtype = torch.device(device), dtype
+        self._lanes: dict[int, Lane] = {}
+        self._networks: dict[object, Network] = {}
+        self._joined = 0
+
+    def join(
+        self, config: Config, seed: int, epochs: int, state: LaneState | None = None, weights: Weights | None = None
+    ) -> int:
+        """Add a lane; returns its number. `state` resumes it, `weights` (of :func:`pretrain`) start it.
+
+        Raises :class:`DataError` when `state` is another configuration's or `weights` don't fit the model.
+        """
+        network = self._network(config)
+        if state is not None:
+            if (state.family, state.config, state.seed) != (self.family.name, config.to_dict(), seed):
+                raise DataError("the checkpoint is of another configuration or seed; resume the trial that wrote it")
+            initial, slots = network.place(state.weights), {p: network.place(s) for p, s in state.slots.items()}
+            lane = Lane(config, seed, epochs, initial, slots, network.place(state.best_weights))
+            lane.best_outputs = {name: t.to(self.device) for name, t in state.best_outputs.items()}
+            lane.progress = state.snapshot_of_progress()
+        else:
+            initial = network.initial(seed)
+            if weights is not None:
+                _check_fit(weights, initial)
+                initial = network.place(weights)
+            lane = Lane(config, seed, epochs, initial, network.slots(initial), network.place(initial))
+        self._joined += 1
+        self._lanes[self._joined] = lane
+        return self._joined
+
+    def leave(self, lane: int) -> None:
+        """Take a lane out, finished or not."""
+        del self._lanes[lane]
+
+    def state(self, lane: int) -> LaneState:
+        """A checkpoint of a lane, as of its last epoch."""
+        return self._lanes[lane].state(self.family.name)
+
+    def predictions(self, lane: int) -> Predictions:
+        """Development outputs of the lane's best epoch so far."""
+        dev = self.data.dev
+        labels = torch.from_numpy(dev.labels_U["emotion"])
+        posteriors = self._lanes[lane].best_outputs["emotion"].cpu()
+        return Predictions(list(dev.ids), labels, posteriors, self.data.labels.emotion)
+
+    def epochs(self) -> Iterator[EpochResult]:
+        """Train all lanes that aren't done, an epoch at a time, until none is left."""
+        while groups := self._groups():
+            for group in groups:
+                yield from self._epoch([n for n in group if n in self._lanes])
+
+    def _groups(self) -> list[list[int]]:
+        groups: dict[object, list[int]] = {}
+        for number, lane in self._lanes.items():
+            if not lane.progress.done:
+                groups.setdefault(lane.config.signature(), []).append(number)
+        return list(groups.values())
+
+    def _network(self, config: Config) -> Network:
+        key = config.signature()
+        if key not in self._networks:
+            spec = ModelSpec(dims=self.data.dims, frames=self.data.train.view.frames, labels=self.data.labels)
+            self._networks[key] = Network(self.family, config, spec, self.device, self.dtype)
+        return self._networks[key]
+
+    def _epoch(self, numbers: Sequence[int]) -> Iterator[EpochResult]:
+        if not numbers:
+            return
+        started = time.perf_counter()
+        lanes = [self._lanes[n] for n in numbers]
+        network = self._network(lanes[0].config)
+        stack = Stack(network, lanes)
+        train = train_epoch(stack, self.data)
+        dev, outputs = evaluate(stack, self.data.dev)
+        stack.release()
+        labels = {task: torch.from_numpy(codes).to(self.device) for task, codes in self.data.dev.labels_U.items()}
+        dev |= {f"dev_{n}": v.tolist() for n, v in self.family.metrics(outputs, labels).items()}
+        seconds = time.perf_counter() - started
+        results = []
+        for k, (number, lane) in enumerate(zip(numbers, lanes, strict=True)):
+            metrics = {name: values[k] for name, values in (train | dev).items()}
+            metrics["learning_rate"] = lane.hyperparameters(network.rates).get("learning_rate", math.nan)
+            own = {name: output[k] for name, output in outputs.items()}
+            results.append(self._finish(number, lane, metrics, own, seconds))
+        yield from results
+
+    def _finish(
+        self, number: int, lane: Lane, metrics: dict[str, float], outputs: dict[str, Tensor], seconds: float
+    ) -> EpochResult:
+        epoch = lane.progress.epoch + 1
+        value = metrics[self.family.objective]
+        bad = [n for n, v in metrics.items() if not math.isfinite(v) and n != "learning_rate"]
+        problem = f"{bad[0]} is {metrics[bad[0]]} in epoch {epoch}" if bad else ""
+        best = lane.finish_epoch(value, outputs, problem)
+        network = self._network(lane.config)
+        lane.apply(self.family.schedule(lane.config), max(lane.config.lanes()[rate] for rate in network.rates))
+        progress = lane.progress
+        return EpochResult(
+            lane=number,
+            epoch=progress.epoch,
+            metrics=metrics,
+            value=math.nan if progress.failed else value,
+            best=best,
+            done=progress.done,
+            failed=progress.failed,
+            reason=progress.reason,
+            seconds=seconds,
+        )
+
+
+def train_epoch(stack: Stack, data: TrainingData) -> dict[str, list[float]]:
+    """One pass of the family's plan; mean losses over its steps, by lane."""
+    network = stack.network
+    plans = []
+    for seed, epoch in stack.streams:
+        rng = np.random.default_rng([seed, epoch])
+        plans.append(network.family.plan(network.config, data, rng))
+    sums: dict[str, Tensor] = {}
+    steps = 0
+    for step, chosen in enumerate(zip(*plans, strict=True)):
+        batches = [data.train.batch(indices, network.device, network.dtype) for indices in chosen]
+        labelled = [data.train.labelled_tasks(indices) for indices in chosen]
+        for name, loss in stack.train_step(step, batches, labelled).items():
+            sums[name] = sums[name] + loss if name in sums else loss
+        steps += 1
+    if steps == 0:
+        raise DataError(f"{len(data.train)} training segments make no mini-batch; expected at least 2")
+    return {f"train_loss_{name}": (total / steps).reshape(-1).tolist() for name, total in sums.items()}
+
+
+def evaluate(stack: Stack, segments: Segments) -> tuple[dict[str, list[float]], dict[str, Tensor]]:
+    """Development losses by lane (mean over segments) and outputs (K, U, ...), mean over an utterance's segments."""
+    network = stack.network
+    lanes = len(stack.lanes)
+    sums: dict[str, Tensor] = {}
+    totals: dict[str, Tensor] = {}
+    for step, first in enumerate(range(0, len(segments), EVALUATION_BATCH)):
+        indices = np.arange(first, min(first + EVALUATION_BATCH, len(segments)))
+        batch = segments.batch(indices, network.device, network.dtype)
+        losses, outputs = stack.evaluate_step(step, batch)
+        for name, loss in losses.items():
+            sums[name] = sums.get(name, torch.zeros_like(loss)) + loss * len(indices)
+        for name, output in outputs.items():
+            by_lane = output.reshape(lanes, len(indices), -1)
+            if name not in totals:
+                totals[name] = by_lane.new_zeros(lanes, segments.utterances, by_lane.shape[-1])
+            totals[name].index_add_(1, batch["utterance"], by_lane)
+    counts = torch.from_numpy(np.bincount(segments.utterance_S, minlength=segments.utterances)).to(network.device)
+    means = {name: total / counts[:, None].to(total.dtype) for name, total in totals.items()}
+    return {f"dev_loss_{n}": (s / len(segments)).reshape(-1).tolist() for n, s in sums.items()}, means
+
+
+def fit(
+    family: Family,
+    config: Config,
+    data: TrainingData,
+    seed: int = 0,
+    *,
+    epochs: int,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    weights: Weights | None = None,
+) -> Iterator[tuple[EpochResult, LaneState]]:
+    """Train one configuration alone; yields each epoch's result and checkpoint."""
+    engine = Engine(family, data, device, dtype)
+    lane = engine.join(config, seed, epochs, weights=weights)
+    for result in engine.epochs():
+        yield result, engine.state(lane)
+
+
+def pretrain(
+    family: Family, config: Config, data: TrainingData, seed: int = 0, *, epochs: int, device: str = "cpu"
+) -> Weights:
+    """Weights after `epochs` epochs on an auxiliary corpus (`auxiliary_data`); nothing is selected on the way.
+
+    Source: MTL-AAE, section 4.3, first trained on LibriSpeech for speaker and gender only.
+    Raises :class:`DataError` when the training diverges.
+    """
+    engine = Engine(family, data, device)
+    lane = engine._lanes[engine.join(config, seed, epochs)]
+    for epoch in range(epochs):
+        stack = Stack(engine._network(config), [lane])
+        losses = train_epoch(stack, data)
+        stack.release()
+        lane.progress.epoch += 1
+        if not all(math.isfinite(v) for values in losses.values() for v in values):
+            raise DataError(f"pre-training diverged in epoch {epoch + 1}; lower params.learning_rate")
+    return lane.state(family.name).weights
+
+
+def _check_fit(weights: Weights, model: Weights) -> None:
+    shapes = {n: tuple(t.shape) for n, t in model.items()}
+    wrong = sorted(n for n in shapes.keys() | weights.keys() if n not in weights or tuple(weights[n].shape) != shapes.get(n))
+    if wrong:
+        raise DataError(f"pre-trained weights don't fit this model: {', '.join(wrong[:5])}; pre-train again")

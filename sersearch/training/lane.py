@@ -1,0 +1,189 @@
+"""One configuration in training: what a lane holds between epochs, and its checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from sersearch.data.atomic import atomic, write_json
+from sersearch.errors import DataError
+from sersearch.family import Config, HalveOnPlateau
+from sersearch.training.optim import Slots
+
+Weights = dict[str, Tensor]
+"""Parameters and buffers by the names of the model's state dict."""
+
+
+@dataclass
+class Progress:
+    """How far a lane is; plain values."""
+
+    epoch: int = 0
+    """Epochs done."""
+    rate_scale: float = 1.0
+    """What the schedule has made of the learning rate so far."""
+    best_value: float | None = None
+    best_epoch: int = 0
+    stale: int = 0
+    """Epochs without a better value since the best epoch or the last halving."""
+    done: bool = False
+    failed: bool = False
+    reason: str = ""
+
+
+@dataclass
+class Lane:
+    """A configuration in training."""
+
+    config: Config
+    seed: int
+    epochs: int
+    weights: Weights
+    slots: dict[str, Slots]
+    best_weights: Weights
+    best_outputs: dict[str, Tensor] = field(default_factory=dict)
+    """Development outputs (U, C) of the best epoch."""
+    progress: Progress = field(default_factory=Progress)
+
+    def hyperparameters(self, rates: set[str]) -> dict[str, float]:
+        """The lane hyperparameters, learning `rates` as the schedule has scaled them."""
+        scale = self.progress.rate_scale
+        return {name: value * scale if name in rates else value for name, value in self.config.lanes().items()}
+
+    def finish_epoch(self, value: float, outputs: Mapping[str, Tensor], problem: str) -> bool:
+        """Count an epoch whose development objective is `value`; True when it is the best so far.
+
+        `problem` ends the lane as failed.
+        """
+        progress = self.progress
+        progress.epoch += 1
+        if problem:
+            progress.done, progress.failed, progress.reason = True, True, problem
+            return False
+        best = progress.best_value is None or value > progress.best_value
+        if best:
+            progress.best_value, progress.best_epoch, progress.stale = value, progress.epoch, 0
+            self.best_weights = _clone(self.weights)
+            self.best_outputs = _clone(outputs)
+        else:
+            progress.stale += 1
+        if progress.epoch >= self.epochs:
+            progress.done, progress.reason = True, "epochs"
+        return best
+
+    def apply(self, rule: HalveOnPlateau | None, rate: float) -> None:
+        """Apply the halving `rule` after an epoch; `rate` is the config's learning rate."""
+        progress = self.progress
+        if rule is None or progress.done or progress.stale < rule.patience:
+            return
+        progress.rate_scale *= rule.factor
+        progress.stale = 0
+        self.weights = _clone(self.best_weights)
+        for slots in self.slots.values():  # moments of the weights that were thrown away
+            for name, tensor in slots.items():
+                tensor.fill_(1 if name == "mu_product" else 0)
+        if rate * progress.rate_scale < rule.minimum:
+            progress.done, progress.reason = True, f"learning rate below {rule.minimum:g}"
+
+    def state(self, family: str) -> LaneState:
+        """A snapshot that later training doesn't change."""
+        return LaneState(
+            family=family,
+            config=self.config.to_dict(),
+            seed=self.seed,
+            epochs=self.epochs,
+            progress=dataclasses.replace(self.progress),
+            weights=_clone(self.weights),
+            slots={phase: _clone(slots) for phase, slots in self.slots.items()},
+            best_weights=_clone(self.best_weights),
+            best_outputs=_clone(self.best_outputs),
+        )
+
+
+def _clone(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Development outputs of a lane's best epoch, by utterance."""
+
+    ids: list[str]
+    labels: Tensor
+    """Label codes (U,) of the emotion task."""
+    posteriors: Tensor
+    """Mean posteriors (U, C) over each utterance's segments."""
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LaneState:
+    """A lane's checkpoint: everything that a resumed run needs to equal an uninterrupted one."""
+
+    family: str
+    config: dict[str, Any]
+    seed: int
+    epochs: int
+    progress: Progress
+    weights: Weights
+    slots: dict[str, Slots]
+    best_weights: Weights
+    best_outputs: dict[str, Tensor]
+
+    def snapshot_of_progress(self) -> Progress:
+        """A copy of the progress for a lane to go on from."""
+        return dataclasses.replace(self.progress)
+
+    def save(self, folder: Path) -> None:
+        """Write `model.safetensors` (the best weights), `state.safetensors` and, last, `state.json`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {f"weights/{name}": t for name, t in self.weights.items()}
+        tensors |= {f"outputs/{name}": t for name, t in self.best_outputs.items()}
+        for phase, slots in self.slots.items():
+            tensors |= {f"slots/{phase}/{name}": t for name, t in slots.items()}
+        _save(folder / "model.safetensors", self.best_weights)
+        _save(folder / "state.safetensors", tensors)
+        plain = {"family": self.family, "config": self.config, "seed": self.seed, "epochs": self.epochs}
+        plain["progress"] = dataclasses.asdict(self.progress)
+        write_json(folder / "state.json", plain)
+
+    @classmethod
+    def load(cls, folder: Path) -> LaneState:
+        """Read what :meth:`save` wrote. Raises :class:`DataError` when it isn't all there or is damaged."""
+        try:
+            plain = json.loads((folder / "state.json").read_text())
+            best = load_file(folder / "model.safetensors")
+            tensors = load_file(folder / "state.safetensors")
+            progress = Progress(**plain.pop("progress"))
+            parts: dict[str, dict[str, Tensor]] = {"weights": {}, "outputs": {}}
+            slots: dict[str, Slots] = {}
+            for name, tensor in tensors.items():
+                kind, _, rest = name.partition("/")
+                if kind == "slots":
+                    phase, _, rest = rest.partition("/")
+                    slots.setdefault(phase, {})[rest] = tensor
+                else:
+                    parts[kind][rest] = tensor
+            return cls(
+                **plain,
+                progress=progress,
+                weights=parts["weights"],
+                slots=slots,
+                best_weights=best,
+                best_outputs=parts["outputs"],
+            )
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise DataError(f"{folder}: not a checkpoint that can be read ({error})") from error
+
+
+def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    with atomic(path) as temporary:
+        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary)

@@ -1,0 +1,162 @@
+"""The model of one static signature, run for one lane or, through vmap, for several at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from sersearch.family import Batch, Config, Family, Losses, ModelSpec, Phase
+from sersearch.training import optim
+from sersearch.training.lane import Lane, Weights
+from sersearch.training.noise import StepNoise
+
+class _Call(nn.Module):
+    """Lets `functional_call` put a lane's weights into the model while an ordinary function uses the model."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, function: Any, *args: Any) -> Any:
+        return function(self.model, *args)
+
+
+class Network:
+    """Networks and phases of one static signature. Holds no weights of its own: lanes do."""
+
+    def __init__(self, family: Family, config: Config, spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> None:
+        self.family, self.config, self.spec = family, config, spec
+        self.device, self.dtype = device, dtype
+        self.phases = family.phases(config, spec)
+        self.call = _Call(family.build(config, spec).to(device, dtype))
+        self._parameters = {name for name, _ in self.call.model.named_parameters()}
+        self.rates = {phase.optimizer.learning_rate for phase in self.phases}
+
+    def initial(self, seed: int) -> Weights:
+        """Weights and buffers as the family initialises them under `seed`, the same on every device."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = self.family.build(self.config, self.spec)
+        return {name: self._place(t.detach()) for name, t in model.state_dict().items()}
+
+    def _place(self, tensor: Tensor) -> Tensor:
+        tensor = tensor.to(self.device, self.dtype if tensor.is_floating_point() else tensor.dtype, copy=True)
+        # Channels last makes the AAE's convolutions a third faster on CPU, and is free elsewhere.
+        return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+    def place(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Copies on this network's device and in its dtype, save counts, which stay in float64."""
+        counts = ("step", "mu_product")
+        return {n: t.to(self.device, copy=True) if n in counts else self._place(t) for n, t in tensors.items()}
+
+    def slots(self, weights: Weights) -> dict[str, optim.Slots]:
+        """Fresh optimiser state of every phase."""
+        return {p.name: optim.init_slots(p.optimizer.kind, self.updated(p, weights)) for p in self.phases}
+
+    def updated(self, phase: Phase, weights: Weights) -> Weights:
+        """The parameters that `phase` updates."""
+        return {n: t for n, t in weights.items() if n in self._parameters and n.split(".")[0] in phase.updates}
+
+
+class Stack:
+    """Some lanes of one network for the length of an epoch: stacked on entry, given back by :meth:`release`."""
+
+    def __init__(self, network: Network, lanes: Sequence[Lane]) -> None:
+        self.network, self.lanes, self.fused = network, lanes, len(lanes) > 1
+        self._weights = _stacked([lane.weights for lane in lanes])
+        self._slots = {p.name: _stacked([lane.slots[p.name] for lane in lanes]) for p in network.phases}
+        values = [lane.hyperparameters(network.rates) for lane in lanes]
+        self._hp64 = {name: self._by_lane([v[name] for v in values], torch.float64) for name in values[0]}
+        self._hp = {name: t.to(network.dtype) for name, t in self._hp64.items()}
+        keys = [(lane.seed, lane.progress.epoch) for lane in lanes]
+        self.streams = sorted(set(keys))
+        """Distinct (seed, epoch) among the lanes: each has mini-batches and random numbers of its own."""
+        self._of_lane = [self.streams.index(key) for key in keys]
+
+    def _by_lane(self, values: Sequence[float], dtype: torch.dtype) -> Tensor:
+        return torch.tensor(values if self.fused else values[0], dtype=dtype, device=self.network.device)
+
+    def release(self) -> None:
+        """Hand the trained weights and optimiser states back to the lanes."""
+        if not self.fused:
+            return  # a single lane's tensors were trained in place
+        for k, lane in enumerate(self.lanes):  # copies: a view would keep the whole stack alive
+            lane.weights = self.network.place({n: t[k] for n, t in self._weights.items()})
+            lane.slots = {p: self.network.place({n: t[k] for n, t in s.items()}) for p, s in self._slots.items()}
+
+    def train_step(self, step: int, batches: Sequence[Mapping[str, Tensor]], labelled: Sequence[set[str]]) -> Losses:
+        """All phases once, on a batch per stream; returns each loss as () or (K,).
+
+        `labelled` holds, per stream, the tasks that have at least one label in its batch.
+        """
+        network = self.network
+        network.call.train()
+        shared = len(batches) == 1
+        of_lane = None if shared else self._by_lane(self._of_lane, torch.int64)
+        batch = batches[0] if shared else {n: torch.stack([b[n] for b in batches])[of_lane] for n in batches[0]}
+        out: Losses = {}
+        for number, phase in enumerate(network.phases):
+            noise = StepNoise(self.streams, step, number, network.device, network.dtype, training=True)
+            weights = {n: t.detach() for n, t in self._weights.items()}
+            updated = {n: t.requires_grad_() for n, t in network.updated(phase, weights).items()}
+            losses = self._run(phase.loss, weights, batch, noise, of_lane)
+            # Lanes don't mix: the gradient of the sum is each lane's own, and a NaN stays in its lane.
+            found = torch.autograd.grad(losses[phase.minimise].sum(), list(updated.values()), allow_unused=True)
+            gradients = {n: g for n, g in zip(updated, found, strict=True) if g is not None}
+            if phase.clip is not None:
+                optim.clip(gradients, phase.clip, len(self.lanes) if self.fused else None)
+            moves = self._moves(phase, gradients, labelled)
+            optim.step(phase.optimizer, self._weights, gradients, self._slots[phase.name], self._hp64, moves)
+            out |= {name: loss.detach() for name, loss in losses.items()}
+        return out
+
+    @torch.no_grad()
+    def evaluate_step(self, step: int, batch: Batch) -> tuple[Losses, dict[str, Tensor]]:
+        """Losses (() or (K,)) and outputs ((B, C) or (K, B, C)) on a batch of development segments."""
+        network, family = self.network, self.network.family
+        network.call.eval()
+        losses: Losses = {}
+        for number, phase in enumerate(network.phases):
+            # The same noise for every lane and epoch, so that development losses can be compared.
+            noise = StepNoise([(0, 0)], step, number, network.device, network.dtype, training=False)
+            losses |= self._run(phase.loss, self._weights, batch, noise, None)
+        outputs = self._run(lambda model, b, hp, noise: family.predict(model, b), self._weights, batch, None, None)
+        return losses, outputs
+
+    def _moves(self, phase: Phase, gradients: Weights, labelled: Sequence[set[str]]) -> dict[str, Tensor]:
+        """For the parameters of children that stand still in some lane: whether they move, () or (K,)."""
+        moves: dict[str, Tensor] = {}
+        for child, tasks in phase.needs_label.items():
+            moving = [any(task in labelled[stream] for task in tasks) for stream in self._of_lane]
+            if not all(moving):
+                flags = self._by_lane(moving, torch.bool)
+                moves |= {name: flags for name in gradients if name.split(".")[0] == child}
+        return moves
+
+    def _run(
+        self, function: Any, weights: Weights, batch: Batch, noise: StepNoise | None, of_lane: Tensor | None
+    ) -> Any:
+        """`function(model, batch, hp, noise)` for every lane; `of_lane` says that the batch has a lane dimension."""
+
+        def one(weights: Weights, hp: Mapping[str, Tensor], batch: Batch, stream: Tensor | None) -> Any:
+            if noise is not None:
+                noise.stream = stream
+            named = {f"model.{name}": t for name, t in weights.items()}
+            return functional_call(self.network.call, named, (function, batch, SimpleNamespace(**hp), noise))
+
+        if not self.fused:
+            return one(weights, self._hp, batch, None)
+        own = None if of_lane is None else 0
+        return vmap(one, in_dims=(0, 0, own, own), randomness="same")(weights, self._hp, batch, of_lane)
+
+
+def _stacked(tensors: Sequence[Weights]) -> Weights:
+    """K lanes' tensors with a leading lane dimension; a single lane's as they are."""
+    if len(tensors) == 1:
+        return tensors[0]
+    return {name: torch.stack([lane[name] for lane in tensors]) for name in tensors[0]}

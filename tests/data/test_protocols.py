@@ -1,0 +1,282 @@
+from __future__ import annotations
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sersearch.data import heldout
+from sersearch.data.protocols import Protocol, split_card
+from sersearch.errors import ConfigError, DataError
+
+
+def speakers_of(table, rows):
+    return set(table.utterances["speaker"].iloc[rows])
+
+
+def protocols(speakers: int):
+    names = st.sampled_from([f"S{n:02}" for n in range(speakers)])
+    return st.one_of(
+        st.builds(Protocol, st.just("speaker"), seed=st.integers(0, 50)),
+        st.builds(Protocol, st.just("loso"), test_speaker=names),
+        st.integers(3, 6).flatmap(
+            lambda k: st.builds(
+                Protocol, st.just("kfold"), fold=st.integers(1, k), folds=st.just(k), seed=st.integers(0, 50)
+            )
+        ),
+    )
+
+
+@given(st.data(), st.integers(3, 9))
+@settings(max_examples=60, deadline=None)
+def test_parts_are_disjoint_and_speakers_cross_only_in_kfold(spoken, data, speakers):
+    table = spoken(speakers)
+    protocol = data.draw(protocols(speakers))
+    split, test = protocol.split(table), heldout.test_rows(protocol, table, "emotion")
+    parts = [split.train, split.unlabelled, split.dev, test]
+    rows = np.concatenate(parts)
+    assert len(rows) == len(set(rows.tolist()))
+    assert all((np.diff(part) > 0).all() for part in parts)
+    known = table.utterances["emotion"].notna().to_numpy()
+    assert known[split.train].all()
+    assert known[split.dev].all()
+    assert known[test].all()
+    assert not known[split.unlabelled].any()
+    assert len(split.train) + len(split.dev) + len(test) == known.sum()
+    sides = [speakers_of(table, np.concatenate(parts[:2])), speakers_of(table, split.dev), speakers_of(table, test)]
+    if protocol.name == "kfold":
+        assert all(side == speakers_of(table, np.arange(len(table))) for side in sides)
+    else:
+        assert all(a.isdisjoint(b) for a, b in itertools.combinations(sides, 2))
+    assert not any(leak["kind"] == "speaker" and not leak["allowed"] for leak in split_card(protocol, table)["leaks"])
+
+
+@given(st.data())
+@settings(max_examples=20, deadline=None)
+def test_a_protocol_survives_json_and_gives_the_same_split_again(spoken, data):
+    table, protocol = spoken(5), data.draw(protocols(5))
+    back = Protocol.from_dict(json.loads(json.dumps(protocol.to_dict())))
+    assert back == protocol
+    first, second = protocol.split(table), back.split(table)
+    assert first.train.tolist() == second.train.tolist()
+    # The protocol as applied, with its development speaker written out, is the same rule.
+    assert first.protocol.split(table).dev.tolist() == first.dev.tolist()
+    assert (
+        heldout.test_rows(first.protocol, table, "emotion").tolist()
+        == heldout.test_rows(protocol, table, "emotion").tolist()
+    )
+
+
+def test_speaker_disjoint_gives_15_percent_each_and_at_least_one(spoken):
+    for speakers, expected in ((3, 1), (7, 1), (20, 3)):
+        table = spoken(speakers)
+        protocol = Protocol("speaker", seed=3)
+        assert len(speakers_of(table, protocol.split(table).dev)) == expected
+        assert len(speakers_of(table, heldout.test_rows(protocol, table, "emotion"))) == expected
+    splits = {frozenset(speakers_of(table, Protocol("speaker", seed=s).split(table).dev)) for s in range(5)}
+    assert len(splits) > 1
+
+
+def test_speakers_without_labels_always_train(memory_table):
+    rows = [{"speaker": s, "emotion": "joy"} for s in "abc"] + [{"speaker": "pool"}] * 5
+    split = Protocol("speaker").split(memory_table(rows))
+    assert split.unlabelled.tolist() == [3, 4, 5, 6, 7]
+
+
+def test_loso_develops_on_the_next_speaker_who_has_every_class(spoken):
+    table = spoken(4)
+    assert Protocol("loso", "S00").split(table).protocol.dev_speaker == "S01"
+    assert Protocol("loso", "S03").split(table).protocol.dev_speaker == "S00"
+    rows = table.utterances
+    rows.loc[(rows["speaker"] == "S01") & (rows["emotion"] == "joy"), "emotion"] = "sad"
+    split = Protocol("loso", "S00").split(table)
+    assert speakers_of(table, split.dev) == {"S02"}
+    assert str(split.protocol) == "LOSO, test speaker S00, development speaker S02"
+
+
+def test_loso_with_a_development_speaker_of_ones_own(spoken):
+    table = spoken(4)
+    protocol = Protocol("loso", "S00", dev_speaker="S03")
+    assert speakers_of(table, protocol.split(table).dev) == {"S03"}
+    assert speakers_of(table, heldout.test_rows(protocol, table, "emotion")) == {"S00"}
+
+
+def test_ten_folds_train_on_eight_develop_on_one_test_one(spoken):
+    table = spoken(5, each=10)
+    tested = []
+    for fold in range(1, 11):
+        protocol = Protocol("kfold", fold=fold)
+        split, test = protocol.split(table), heldout.test_rows(protocol, table, "emotion")
+        assert [len(split.train), len(split.dev), len(test)] == [120, 15, 15]
+        assert len(split.unlabelled) == 10
+        for part in (split.dev, test):
+            counts = table.utterances.iloc[part].groupby(["speaker", "emotion"]).size()
+            assert (counts == 1).all()
+            assert len(counts) == 15
+        following = Protocol("kfold", fold=fold % 10 + 1)
+        assert split.dev.tolist() == heldout.test_rows(following, table, "emotion").tolist()
+        tested += test.tolist()
+    assert sorted(tested) == np.flatnonzero(table.utterances["emotion"].notna()).tolist()
+
+
+def test_kfold_shares_out_clusters_too(memory_table):
+    rng = np.random.default_rng(0)
+    rows = [{"speaker": f"S{n % 3}", "valence": rng.uniform(1, 5), "activation": rng.uniform(1, 5)} for n in range(300)]
+    protocol = Protocol("kfold", fold=2, folds=5)
+    assert len(protocol.split(memory_table(rows), "clusters3").dev) == 60
+
+
+def test_official_split_is_the_corpus_s_own(memory_table):
+    sides = ["train", "unlabelled", "dev", "test", None, "train"]
+    rows = [{"speaker": str(n), "emotion": "joy", "split": side} for n, side in enumerate(sides)]
+    rows[5]["emotion"] = None
+    split = Protocol("official").split(memory_table(rows))
+    assert [p.tolist() for p in (split.train, split.unlabelled, split.dev)] == [[0], [1, 5], [2]]
+    assert heldout.test_rows(Protocol("official"), memory_table(rows), "emotion").tolist() == [3]
+
+
+def test_unlabelled_utterances_of_held_out_speakers_are_not_trained_on(spoken):
+    table = spoken(4, free=3)
+    split = Protocol("loso", "S00").split(table)
+    assert speakers_of(table, split.unlabelled) == {"S02", "S03"}
+    assert len(split.unlabelled) == 6
+
+
+# --- the card ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_card_says_who_is_where_and_how_many(spoken):
+    card = split_card(Protocol("loso", "S00"), spoken(4))
+    assert card["caption"] == "LOSO, test speaker S00, development speaker S01"
+    assert card["parts"]["train"] == {
+        "utterances": 24,
+        "hours": 0.024,
+        "speakers": ["S02", "S03"],
+        "labels": {"anger": 8, "joy": 8, "sad": 8},
+        "gender": {"female": 12, "male": 12},
+    }
+    assert card["parts"]["unlabelled"]["labels"] == {}
+    assert card["parts"]["test"]["speakers"] == ["S00"]
+    assert card["leaks"] == []
+    assert json.loads(json.dumps(card)) == card
+
+
+def test_leaks_are_named_and_judged(spoken):
+    table = spoken(3)
+    rows = table.utterances
+    rows["sentence"] = [f"s{n % 14:02}" for n in range(len(rows))]
+    rows.loc[rows["speaker"] == "S00", "audio_sha256"] = rows["audio_sha256"][rows["speaker"] == "S02"].to_numpy()
+    leaks = split_card(Protocol("loso", "S00"), table)["leaks"]
+    audio = [leak for leak in leaks if leak["kind"] == "audio"]
+    # The unlabelled utterances of a training speaker count, those of the tested speaker are not used.
+    assert [(leak["between"], leak["count"], leak["allowed"]) for leak in audio] == [(["train", "test"], 12, False)]
+    assert len(audio[0]["values"]) == 12
+    sentences = [leak for leak in leaks if leak["kind"] == "sentence"]
+    assert [leak["between"] for leak in sentences] == [["train", "dev"], ["train", "test"], ["dev", "test"]]
+    assert all(leak["allowed"] for leak in sentences)
+    speakers = [
+        leak for leak in split_card(Protocol("kfold", fold=1, folds=3), table)["leaks"] if leak["kind"] == "speaker"
+    ]
+    assert [leak["allowed"] for leak in speakers] == [True, True, True]
+    assert speakers[0]["values"] == ["S00", "S01", "S02"]
+
+
+def test_a_speaker_on_both_sides_of_an_official_split_is_a_leak(memory_table):
+    rows = [{"speaker": "ab"[n % 2], "emotion": "joy", "split": s} for n, s in enumerate(("train", "dev", "test"))]
+    (leak,) = split_card(Protocol("official"), memory_table(rows))["leaks"]
+    assert leak == {"kind": "speaker", "between": ["train", "test"], "values": ["a"], "count": 1, "allowed": False}
+
+
+def test_a_long_list_of_leaks_is_cut(memory_table):
+    rows = [{"speaker": s, "emotion": "joy", "sentence": f"s{n:02}"} for s in "abc" for n in range(30)]
+    leak = split_card(Protocol("loso", "a"), memory_table(rows))["leaks"][0]
+    assert (len(leak["values"]), leak["count"]) == (20, 30)
+
+
+# --- what goes wrong --------------------------------------------------------------------------------------------------
+
+
+def test_unknown_protocol():
+    with pytest.raises(
+        ConfigError, match=r"protocol 'losso' is unknown; did you mean loso\? expected one of kfold, loso"
+    ):
+        Protocol("losso")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "speaker", "test_speaker": "a"}, "--test-speaker is an option of protocol loso, not of speaker"),
+        ({"name": "loso", "fold": 1}, "--fold is an option of protocol kfold, not of loso"),
+        ({"name": "kfold"}, "no --fold was given; protocol kfold tests one fold, --fold 1 to 10"),
+        ({"name": "kfold", "fold": 11}, "fold 11 does not exist; .* --fold 1 to 10"),
+        ({"name": "kfold", "fold": 0}, "fold 0 does not exist"),
+        ({"name": "kfold", "fold": 1, "folds": 2}, "kfold needs at least 3 folds"),
+    ],
+)
+def test_options_that_do_not_fit(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        Protocol(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "message"),
+    [
+        (Protocol("loso", "S10"), r"--test-speaker S10: no speaker with labels has this name; did you mean S0\d\?"),
+        (Protocol("loso", "S00", "X"), "--dev-speaker X: no speaker with labels.*expected one of S00, S01"),
+        (Protocol("loso", "S00", "S00"), "--dev-speaker and --test-speaker are both S00"),
+        (Protocol("loso"), "protocol loso needs --test-speaker; expected one of S00, S01, S02"),
+        (Protocol("official"), "no official split; use protocol speaker, loso or kfold"),
+        (Protocol("kfold", fold=1, folds=13), "speaker S00 has 12 labelled utterances, fewer than the 13 folds"),
+    ],
+)
+def test_tables_that_do_not_fit(spoken, protocol, message):
+    with pytest.raises(DataError, match=message):
+        protocol.split(spoken(3))
+
+
+def test_too_few_speakers(spoken):
+    with pytest.raises(
+        DataError, match=r"protocol speaker needs at least 3 speakers .*the corpus has 2: S00, S01; use"
+    ):
+        Protocol("speaker").split(spoken(2))
+
+
+def test_no_label_at_all(spoken):
+    with pytest.raises(DataError, match="data/small: no utterance has a label for target clusters3"):
+        Protocol("speaker").split(spoken(4), "clusters3")
+
+
+def test_a_development_set_without_a_class_names_the_class_and_the_way_out(spoken):
+    table = spoken(4)
+    rows = table.utterances
+    rows.loc[(rows["speaker"] == "S01") & (rows["emotion"] == "joy"), "emotion"] = None
+    message = (
+        "the development set of LOSO, test speaker S00, development speaker S01 has no utterance of class joy; choose"
+    )
+    with pytest.raises(DataError, match=message):
+        Protocol("loso", "S00", "S01").split(table)
+    rows.loc[(rows["speaker"] != "S00") & (rows["emotion"] == "joy"), "emotion"] = None
+    with pytest.raises(DataError, match=r"the training set of .* has no utterance of class joy"):
+        Protocol("loso", "S00").split(table)
+    rows.loc[:, "split"] = np.array(["train", "dev", "test"])[rows["speaker"].str[-1].astype(int) % 3]
+    with pytest.raises(DataError, match=r"the development set of official split .* of class joy; use another protocol"):
+        Protocol("official").split(table)
+
+
+def test_no_speaker_develops_every_class(spoken):
+    table = spoken(4)
+    rows = table.utterances
+    for speaker, emotion in (("S01", "joy"), ("S02", "sad"), ("S03", "anger")):
+        rows.loc[(rows["speaker"] == speaker) & (rows["emotion"] == emotion), "emotion"] = None
+    with pytest.raises(DataError, match="development speaker S01 has no utterance of class joy"):
+        Protocol("loso", "S00").split(table)
+
+
+def test_an_empty_part_is_named(memory_table):
+    rows = [{"speaker": s, "emotion": "joy", "split": "train"} for s in "abc"]
+    with pytest.raises(DataError, match="official split leaves no utterance labelled for emotion in the dev part"):
+        Protocol("official").split(memory_table(rows))

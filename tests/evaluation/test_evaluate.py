@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import balanced_accuracy_score, f1_score
+
+from sersearch.data import heldout
+from sersearch.data.protocols import Protocol
+from sersearch.data.table import FeatureTable
+from sersearch.errors import DataError, StudyError
+from sersearch.evaluation import evaluate
+from sersearch.evaluation.verification import verification
+from sersearch.export import Predictor
+from tests.synthetic import make_table
+from tests.trained import SmallStudy, make_study
+
+TABLES = {
+    "made": make_table(speakers=6),
+    "others": dataclasses.replace(make_table(speakers=2, seed=7, corpus="others"), root=Path("others")),
+    "strange": dataclasses.replace(
+        make_table(speakers=2, corpus="strange"),
+        root=Path("strange"),
+        card={"features": "spectrogram", "dims": 16, "parameters": {"window": 1}, "hash": "1"},
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def tables(monkeypatch):
+    monkeypatch.setattr(FeatureTable, "open", classmethod(lambda cls, root, features: TABLES[str(root)]))
+
+
+@pytest.fixture
+def loso(tmp_path) -> SmallStudy:
+    return make_study(tmp_path / "small", TABLES["made"], Protocol("loso", "s1"))
+
+
+def test_figures_are_those_of_the_predictions_on_the_held_out_speaker(loso):
+    result = evaluate(loso)
+    with (loso.folder / "evaluation" / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    table = TABLES["made"]
+    test = heldout.test_rows(Protocol("loso", "s1"), table, "emotion")
+    assert [row["id"] for row in rows] == table.utterances["id"].iloc[test].tolist()
+    labels, predicted = [row["label"] for row in rows], [row["predicted"] for row in rows]
+    assert labels == table.utterances["emotion"].iloc[test].tolist()
+    assert result["ua"] == pytest.approx(balanced_accuracy_score(labels, predicted))
+    assert result["wa"] == pytest.approx(np.mean(np.array(labels) == np.array(predicted)))
+    assert result["f1"] == pytest.approx(f1_score(labels, predicted, average="macro"))
+    assert result["utterances"] == len(test) == np.sum(result["confusion"])
+    assert result["speakers"] == {"s1": {k: result[k] for k in ("utterances", "ua", "wa", "f1")}}
+    for row in rows:
+        values = [float(row[name]) for name in result["classes"]]
+        assert row["predicted"] == result["classes"][int(np.argmax(values))]
+        assert sum(values) == pytest.approx(1, abs=1e-5)
+    first = Predictor.from_study(loso).posteriors(table[int(test[0])])
+    assert [float(rows[0][name]) for name in result["classes"]] == first.tolist()
+
+
+def test_the_result_names_its_origin_and_is_on_disk(loso):
+    result = evaluate(loso)
+    assert json.loads((loso.folder / "evaluation" / "test.json").read_text()) == result
+    assert result["protocol"] == "LOSO, test speaker s1, development speaker s2"
+    assert (result["study"], result["trial"], result["target"], result["synthetic"]) == ("small", 0, "emotion", True)
+    assert result["tested_before"] == []
+
+
+def test_a_second_look_is_the_first_result_again(loso, monkeypatch):
+    first = evaluate(loso)
+    monkeypatch.setattr(Predictor, "from_study", None)
+    assert evaluate(loso) == first
+    assert evaluate(loso, trial=0) == first
+
+
+def test_another_trial_is_refused_unless_asked_again(loso):
+    evaluate(loso)
+    with pytest.raises(StudyError, match=r"trial 0 was already tested, UA 0\.\d+; testing trial 1 too .* with --again"):
+        evaluate(loso, trial=1)
+    loso.winner = 1
+    with pytest.raises(StudyError, match="testing trial 1 too would let the test part choose"):
+        evaluate(loso)
+    assert evaluate(loso, trial=1, again=True)["tested_before"] == [0]
+    assert evaluate(loso, trial=0, again=True)["tested_before"] == [0, 1]
+
+
+def test_features_made_anew_since_the_study(loso, monkeypatch):
+    other = dataclasses.replace(TABLES["made"], card={**TABLES["made"].card, "hash": "new"})
+    monkeypatch.setitem(TABLES, "made", other)
+    with pytest.raises(StudyError, match="its features were changed after study small"):
+        evaluate(loso)
+    assert not (loso.folder / "evaluation").exists()
+
+
+def test_a_damaged_result(loso):
+    evaluate(loso)
+    (loso.folder / "evaluation" / "test.json").write_text("{")
+    with pytest.raises(StudyError, match=r"test\.json: cannot be read .*; remove it"):
+        evaluate(loso)
+
+
+def test_figures_by_speaker(tmp_path):
+    study = make_study(tmp_path / "small", TABLES["made"], Protocol("kfold", fold=1, folds=4), epochs=1)
+    result = evaluate(study)
+    assert sorted(result["speakers"]) == [f"s{n}" for n in range(6)]
+    assert sum(s["utterances"] for s in result["speakers"].values()) == result["utterances"]
+    assert result["speaker_verification"] == {
+        "eer": None,
+        "reason": "the test speakers also train under this protocol; verification needs unseen speakers",
+    }
+
+
+# --- speaker verification ---------------------------------------------------------------------------------------------
+
+
+class Ears:
+    """A predictor whose d-vectors are told."""
+
+    def __init__(self, table, directions, trained=()):
+        self.labels = type("Labels", (), {"speaker": tuple(trained)})
+        self.card = {"features": table.card}
+        self.directions = directions
+        self.rng = np.random.default_rng(0)
+
+    def embedding(self, matrix):
+        speaker = int(matrix[0, 0])
+        return torch.from_numpy(self.directions[speaker] + 0.01 * self.rng.normal(size=8))
+
+
+def voices(speakers: int, each: int):
+    """A table in which each frame is the speaker's number."""
+    table = make_table(dims=1, speakers=speakers, repetitions=each, unlabelled=0)
+    numbers = table.utterances["speaker"].str[1:].astype(int).to_numpy()
+    frames = np.repeat(numbers, np.diff(table.offsets)).astype(np.float32)[:, None]
+    return dataclasses.replace(table, frames=frames)
+
+
+def test_speakers_who_differ_are_told_apart():
+    table = voices(3, each=20)
+    result = verification(Ears(table, np.eye(8)), table, np.arange(len(table)), np.zeros(0, int))
+    # 80 utterances each: 20 enrol, 60 are scored against three models.
+    assert result == {
+        "eer": 0.0,
+        "speakers": ["made/s0", "made/s1", "made/s2"],
+        "trials": 540,
+        "same_speaker_trials": 180,
+    }
+
+
+def test_speakers_who_sound_alike_are_not():
+    table = voices(2, each=20)
+    ears = Ears(table, np.ones((2, 8)))
+    assert verification(ears, table, np.arange(len(table)), np.zeros(0, int))["eer"] > 0.3
+
+
+def test_a_single_test_speaker_is_set_against_the_development_speaker(loso):
+    result = evaluate(loso)["speaker_verification"]
+    assert result["speakers"] == ["made/s1", "made/s2"]
+    assert 0 <= result["eer"] <= 1
+    # 8 labelled utterances each: 4 enrol, 4 are scored against two models.
+    assert (result["trials"], result["same_speaker_trials"]) == (16, 8)
+
+
+def test_impostors_from_another_corpus_unless_they_trained(loso):
+    result = evaluate(loso, impostors="others")["speaker_verification"]
+    assert result["speakers"] == ["made/s1", "made/s2", "others/s0", "others/s1"]
+    table = voices(2, each=2)
+    ears = Ears(table, np.eye(8), trained=["others/s0", "others/s1"])
+    ears.card = {"features": TABLES["others"].card}
+    alone = verification(ears, table, np.arange(4), np.zeros(0, int), impostors="others")
+    assert alone == {
+        "eer": None,
+        "reason": "EER needs two unseen speakers with two utterances each; --impostors adds a corpus of them",
+    }
+
+
+def test_impostors_with_other_features(loso):
+    with pytest.raises(DataError, match="strange: its features were made with other parameters than the study's"):
+        evaluate(loso, impostors="strange")
+    assert not (loso.folder / "evaluation").exists()
+
+
+def test_a_model_without_a_speaker_task():
+    table = voices(2, each=2)
+    ears = Ears(table, np.eye(8))
+    ears.embedding = lambda matrix: None
+    result = verification(ears, table, np.arange(len(table)), np.zeros(0, int))
+    assert result == {"eer": None, "reason": "the model has no speaker task"}

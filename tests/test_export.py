@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from safetensors.torch import load_file, save_file
+
+from sersearch.audio import extractor, load_audio
+from sersearch.data.protocols import Protocol
+from sersearch.errors import AudioError, BundleError, StudyError
+from sersearch.export import Predictor, export_bundle
+from tests.synthetic import make_table
+from tests.trained import CONFIG, SmallStudy, make_study
+
+
+def audible_table():
+    """A made table whose card is that of the real spectrograms, so that files can be predicted."""
+    table = make_table(dims=128)
+    return dataclasses.replace(table, card={**extractor("spectrogram").card(), "hash": "0"})
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> SmallStudy:
+    return make_study(tmp_path_factory.mktemp("study"), audible_table(), Protocol("loso", "s0"))
+
+
+@pytest.fixture
+def bundle(study, tmp_path) -> Path:
+    return export_bundle(study, tmp_path / "model")
+
+
+def speech(path: Path, seconds: float = 3.0, rate: int = 16000) -> Path:
+    rng = np.random.default_rng(0)
+    times = np.arange(int(seconds * rate)) / rate
+    wave = sum(np.sin(2 * np.pi * 140 * k * times) / k for k in range(1, 20))
+    soundfile.write(path, 0.1 * wave * (1 + 0.5 * np.sin(7 * times)) + 0.01 * rng.normal(size=len(times)), rate)
+    return path
+
+
+def test_the_bundle_predicts_what_the_engine_predicted(study, bundle):
+    table, predictor = audible_table(), Predictor.load(bundle)
+    rows = {name: row for row, name in enumerate(table.utterances["id"])}
+    ours = torch.stack([predictor.posteriors(table[rows[name]]) for name in study.predictions.ids])
+    torch.testing.assert_close(ours, study.predictions.posteriors, rtol=0, atol=1e-6)
+
+
+def test_predicting_a_file_is_what_prep_and_the_model_make_of_it(bundle, tmp_path):
+    path = speech(tmp_path / "a.wav")
+    predictor = Predictor.load(bundle)
+    prediction = predictor.predict(path)
+    matrix = extractor("spectrogram")(load_audio(path))
+    expected = predictor.posteriors(matrix)
+    assert list(prediction.posteriors) == ["anger", "happiness", "neutral", "sadness"]
+    assert list(prediction.posteriors.values()) == expected.tolist()
+    assert prediction.label == list(prediction.posteriors)[int(expected.argmax())]
+    assert sum(prediction.posteriors.values()) == pytest.approx(1, abs=1e-5)
+    assert prediction.seconds == pytest.approx(3)
+    assert prediction.segments == len(predictor.view.starts(len(matrix))) > 1
+    json.dumps(dataclasses.asdict(prediction))
+
+
+def test_other_formats_and_rates_are_predicted_alike(bundle, tmp_path):
+    predictor = Predictor.load(bundle)
+    first = predictor.predict(speech(tmp_path / "a.wav")).posteriors
+    flac = predictor.predict(speech(tmp_path / "a.flac")).posteriors
+    assert flac == pytest.approx(first, abs=1e-3)
+
+
+def test_a_long_file_goes_through_in_batches_with_the_same_mean(bundle, monkeypatch):
+    predictor = Predictor.load(bundle)
+    matrix = np.random.default_rng(0).normal(size=(1000, 128)).astype(np.float32)
+    whole = predictor.posteriors(matrix)
+    monkeypatch.setattr("sersearch.export.BATCH", 3)
+    torch.testing.assert_close(predictor.posteriors(matrix), whole)
+
+
+def test_d_vectors_are_of_the_speaker_classifier_s_last_hidden_layer(bundle, tmp_path):
+    vector = Predictor.load(bundle).embedding(np.zeros((50, 128), np.float32))
+    assert vector is not None
+    assert vector.shape == (CONFIG.hidden,)
+    single = dataclasses.replace(CONFIG, tasks="stl")
+    lone = make_study(tmp_path / "stl", audible_table(), Protocol("loso", "s0"), single, epochs=1)
+    assert Predictor.from_study(lone).embedding(np.zeros((50, 128), np.float32)) is None
+
+
+def test_the_card_says_where_the_model_comes_from(study, bundle):
+    assert sorted(p.name for p in bundle.iterdir()) == ["bundle.json", "model.safetensors"]
+    card = json.loads((bundle / "bundle.json").read_text())
+    assert {card[k] for k in ("format", "family", "study", "trial", "target", "synthetic")} == {
+        *(1, "aae", "small", 0, "emotion", True)
+    }
+    assert card["config"] == CONFIG.to_dict()
+    assert card["metrics"]["dev_ua"] == study.best().epochs[study.best().best_epoch - 1]["metrics"]["dev_ua"]
+    assert {"python", "torch", "sersearch"} <= card["versions"].keys()
+
+
+def test_a_trial_of_one_s_choice(study, tmp_path):
+    out = export_bundle(study, tmp_path / "a", trial=1)
+    assert json.loads((out / "bundle.json").read_text())["trial"] == 1
+    first = load_file(export_bundle(study, tmp_path / "b") / "model.safetensors")
+    second = load_file(out / "model.safetensors")
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+
+
+def test_an_earlier_bundle_and_an_empty_folder_are_replaced_and_nothing_else_is(study, tmp_path):
+    out = tmp_path / "model"
+    out.mkdir()
+    export_bundle(study, out)
+    export_bundle(study, out, trial=1)
+    assert json.loads((out / "bundle.json").read_text())["trial"] == 1
+    precious = tmp_path / "thesis"
+    precious.mkdir()
+    (precious / "chapter1.tex").write_text("")
+    with pytest.raises(BundleError, match="thesis exists and is not a bundle; choose another --out"):
+        export_bundle(study, precious)
+    with pytest.raises(BundleError, match="exists and is not a bundle"):
+        export_bundle(study, precious / "chapter1.tex")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model", "thesis"]
+
+
+def test_a_trial_without_a_checkpoint(study, tmp_path):
+    with pytest.raises(
+        StudyError, match=r"trial 2 of study small has no checkpoint \(it is failed: loss is nan in epoch 1\)"
+    ):
+        export_bundle(study, tmp_path / "model", trial=2)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_folder_that_cannot_be_written(study, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BundleError, match="the bundle cannot be written"):
+        export_bundle(study, tmp_path / "file" / "model")
+
+
+# --- bundles that cannot be loaded ------------------------------------------------------------------------------------
+
+
+def edit(bundle: Path, **changes: object) -> Path:
+    card = json.loads((bundle / "bundle.json").read_text())
+    (bundle / "bundle.json").write_text(json.dumps({**card, **changes}))
+    return bundle
+
+
+def test_not_a_bundle(tmp_path):
+    with pytest.raises(BundleError, match=r"nowhere is not a bundle \(no such folder\); `sersearch export STUDY"):
+        Predictor.load(tmp_path / "nowhere")
+    with pytest.raises(BundleError, match=r"is not a bundle \(it has no bundle.json\)"):
+        Predictor.load(tmp_path)
+
+
+def test_damaged_json(bundle):
+    (bundle / "bundle.json").write_text("{")
+    with pytest.raises(BundleError, match=r"bundle\.json: cannot be read"):
+        Predictor.load(bundle)
+    (bundle / "bundle.json").write_text("[]")
+    with pytest.raises(BundleError, match="bundle format none"):
+        Predictor.load(bundle)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": 2}, "bundle format 2; this version of sersearch reads format 1"),
+        ({"family": "aea"}, r"no family is called 'aea'; did you mean aae\?"),
+        ({"config": {"alpa": 1.0}}, r"params\.alpa: unknown hyperparameter; did you mean alpha"),
+        ({"labels": {"emotion": ["a"]}}, "bundle.json is incomplete or damaged"),
+        ({"view": None}, "bundle.json is incomplete or damaged"),
+        ({"normaliser": {"mean": [0], "std": [1]}}, "the normaliser has 1 dimensions, the features have 128"),
+        ({"features": {"features": "egemaps", "dims": 128}}, "the model needs features called 'egemaps', unknown here"),
+    ],
+)
+def test_cards_that_cannot_be_used(bundle, changes, message):
+    with pytest.raises(BundleError, match=message):
+        Predictor.load(edit(bundle, **changes))
+
+
+def test_features_of_another_version(bundle):
+    card = json.loads((bundle / "bundle.json").read_text())["features"]
+    with pytest.raises(BundleError, match="version 99"):
+        Predictor.load(edit(bundle, features={**card, "version": 99}))
+
+
+def test_weights_that_do_not_fit_are_named(bundle):
+    path = bundle / "model.safetensors"
+    weights = load_file(path)
+    names = sorted(weights)
+    gone, bent = weights.pop(names[0]), names[1]
+    save_file({**weights, "spare": gone, bent: torch.zeros(7, 7)}, path)
+    with pytest.raises(BundleError) as caught:
+        Predictor.load(bundle)
+    message = str(caught.value)
+    assert f"{names[0]} is missing" in message
+    assert "spare is not in the model" in message
+    assert f"{bent} has shape (7, 7), expected" in message
+
+
+def test_damaged_or_missing_weights(bundle):
+    path = bundle / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(BundleError, match=r"model\.safetensors: cannot be read"):
+        Predictor.load(bundle)
+    path.unlink()
+    with pytest.raises(BundleError, match=r"model\.safetensors: cannot be read"):
+        Predictor.load(bundle)
+
+
+def test_audio_that_cannot_be_used(bundle, tmp_path):
+    with pytest.raises(AudioError, match=r"gone\.wav"):
+        Predictor.load(bundle).predict(tmp_path / "gone.wav")
+
+
+def test_prediction_needs_neither_ray_nor_mlflow_nor_optuna(bundle, tmp_path):
+    code = f"""
+        import sys
+        for name in ("ray", "mlflow", "optuna"):
+            sys.modules[name] = None
+        from sersearch.export import Predictor
+        print(Predictor.load({str(bundle)!r}).predict({str(speech(tmp_path / "a.wav"))!r}).label)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() in ("anger", "happiness", "neutral", "sadness")
