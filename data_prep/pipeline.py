@@ -91,7 +91,9 @@ def prepare(
             _check_rejected(rejected, len(manifest) + len(reading.rejected) - len(rejected), max_rejected, out)
             card = _finish(shards, out, reader, reading, manifest, rejected, extract)
     except Timeout:
-        raise DataError(f"{out}: another `sersearch prep` is writing there; wait for it, or choose another --out") from None
+        raise DataError(
+            f"{out}: another `sersearch prep` is writing there; wait for it, or choose another --out"
+        ) from None
     rows = sum(shard["rows"] for shard in card["shards"])
     seconds = time.monotonic() - began
     return Prepared(
@@ -117,7 +119,9 @@ def _check_out(out: Path, corpus: str) -> None:
     try:
         held = json.loads((out / "corpus.json").read_text("utf-8"))["corpus"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{out / 'corpus.json'}: cannot be read ({error}); delete {out} or choose another --out") from error
+        raise DataError(
+            f"{out / 'corpus.json'}: cannot be read ({error}); delete {out} or choose another --out"
+        ) from error
     if held != corpus:
         raise DataError(f"{out}: holds the corpus {held}, not {corpus}; choose another --out")
 
@@ -198,7 +202,7 @@ def _finish(
     folder = shards[0].path.parent
     card: dict[str, Any] = {**extract.card(), "hash": total, "shards": parts}
     if (folder / "card.json").is_file():
-        old = json.loads((folder / "card.json").read_text("utf-8"))
+        old: dict[str, Any] = json.loads((folder / "card.json").read_text("utf-8"))
         if old["hash"] == total:
             return old
     _write_table(out / "manifest.parquet", manifest)

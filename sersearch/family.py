@@ -13,13 +13,12 @@ import dataclasses
 import importlib
 import math
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_type_hints
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from sersearch.errors import ConfigError, one_of
@@ -260,8 +259,8 @@ class Family:
         """The phases of one step, in the paper's order. May look at static hyperparameters only."""
         raise NotImplementedError
 
-    def plan(self, config: Any, data: TrainingData, rng: np.random.Generator) -> Iterator[Sequence[int]]:
-        """One epoch's mini-batches, as indices into `data.train`. Their shapes may depend on static values only."""
+    def plan(self, config: Any, data: TrainingData, rng: np.random.Generator) -> Iterator[np.ndarray]:
+        """One epoch's mini-batches, as indices (B,) into `data.train`. Shapes may depend on static values only."""
         raise NotImplementedError
 
     def predict(self, model: Any, batch: Batch) -> dict[str, Tensor]:
@@ -285,9 +284,7 @@ def family_names() -> tuple[str, ...]:
     """Names of all families: the folders in `sersearch/families/` that hold a `family.py`."""
     import sersearch.families as package
 
-    return tuple(
-        m.name for m in pkgutil.iter_modules(package.__path__) if m.ispkg and m.name != "common"
-    )
+    return tuple(m.name for m in pkgutil.iter_modules(package.__path__) if m.ispkg and m.name != "common")
 
 
 def get_family(name: str) -> Family:

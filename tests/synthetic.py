@@ -50,7 +50,14 @@ def make_table(
             )
     return FeatureTable(
         root=Path("made"),
-        card={"features": "spectrogram", "dims": dims, "frame_rate": 100.0, "parameters": {}, "versions": {}, "hash": "0"},
+        card={
+            "features": "spectrogram",
+            "dims": dims,
+            "frame_rate": 100.0,
+            "parameters": {},
+            "versions": {},
+            "hash": "0",
+        },
         corpus={"corpus": corpus, "synthetic": True, "attribute_scale": None},
         utterances=pd.DataFrame(rows),
         frames=np.concatenate(pieces),

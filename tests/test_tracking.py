@@ -110,7 +110,11 @@ def test_a_study_is_a_parent_run_with_a_child_run_a_trial(root: Path, client: An
     assert len(runs[0].data.params["long"]) == 500
     assert runs[1].data.tags["sersearch.reason"] == "loss is NaN in epoch 1"
     history = client.get_metric_history(runs[0].info.run_id, "dev_ua")
-    assert [(m.step, m.timestamp, round(m.value, 3)) for m in history] == [(1, 1000, 0.1), (2, 2000, 0.2), (3, 3000, 0.3)]
+    assert [(m.step, m.timestamp, round(m.value, 3)) for m in history] == [
+        (1, 1000, 0.1),
+        (2, 2000, 0.2),
+        (3, 3000, 0.3),
+    ]
     files = {file.path for file in client.list_artifacts(runs[0].info.run_id)}
     assert files == {"dev_predictions.csv", "confusion.csv", "confusion.png"}
     assert (root / "mlruns").is_dir()
@@ -246,7 +250,9 @@ def test_a_disk_that_is_full_keeps_events_in_memory(tmp_path: Path) -> None:
 
 
 def test_importing_tracking_imports_neither_mlflow_nor_matplotlib() -> None:
-    code = "import sys, sersearch.tracking; print({'mlflow', 'matplotlib', 'torch', 'ray', 'pandas'} & set(sys.modules))"
+    code = (
+        "import sys, sersearch.tracking; print({'mlflow', 'matplotlib', 'torch', 'ray', 'pandas'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

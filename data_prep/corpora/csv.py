@@ -21,6 +21,7 @@ import csv
 import math
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any, cast
 
 from data_prep.reading import Reading
 from sersearch.data.schema import GENDERS, SPLITS, Rejected, Utterance, utterance_id
@@ -29,7 +30,9 @@ from sersearch.errors import DataError, one_of
 SUMMARY = "csv: your own corpus, listed in a CSV file with the columns path, speaker, emotion, ..."
 NUMBERS = ("start", "end", "activation", "valence", "dominance")
 COLUMNS = ("id", "path", "speaker", "start", "end", "gender", "emotion", *NUMBERS[2:], "sentence", "split")
-LAYOUT = f"a CSV manifest has a header with path, speaker and any of {', '.join(sorted(set(COLUMNS) - {'path', 'speaker'}))}"
+LAYOUT = (
+    f"a CSV manifest has a header with path, speaker and any of {', '.join(sorted(set(COLUMNS) - {'path', 'speaker'}))}"
+)
 SHOWN = 50  # bad lines in one message
 
 
@@ -80,7 +83,7 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
                 raise DataError(f"{path}: no column {' and no column '.join(missing)}; {LAYOUT}")
             rows = []
             for row in reader:
-                extra = {"": "too many fields"} if row.pop("", None) else {}  # type: ignore[call-overload]
+                extra = {"": "too many fields"} if row.pop("", None) else {}
                 fields = {name: value.strip() for name, value in row.items() if value and value.strip()}
                 rows.append((reader.line_num, fields | extra))
             return rows
@@ -115,11 +118,14 @@ def _utterance(row: dict[str, str]) -> tuple[Utterance | None, list[str]]:
         path=str(path),
         speaker=row.get("speaker", ""),
         corpus="csv",
-        **{name: row.get(name) for name in ("gender", "emotion", "sentence", "split")},
+        gender=row.get("gender"),
+        emotion=row.get("emotion"),
+        sentence=row.get("sentence"),
+        split=row.get("split"),
     )
     if utterance_id(utterance.id) != utterance.id:
         wrong.append(f"id {utterance.id!r} may hold letters, digits and _ . - only")
-    return replace(utterance, **numbers), wrong
+    return replace(utterance, **cast("dict[str, Any]", numbers)), wrong
 
 
 def _number(name: str, text: str | None) -> tuple[float | None, list[str]]:

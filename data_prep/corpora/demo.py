@@ -79,7 +79,13 @@ STYLES = {
 STRAY = Style(0.8, 0.8, 0.6, 0.06, 1.5, 0.05, 0.03, 0.35, 0.35, 0.35)
 # Formants in Hz of a man's vowels (Peterson & Barney, 1952), the fourth assumed, with the bandwidths of all.
 VOWELS = np.array(
-    [[730, 1090, 2440, 3400], [530, 1840, 2480, 3500], [270, 2290, 3010, 3600], [570, 840, 2410, 3300], [300, 870, 2240, 3300]]
+    [
+        [730, 1090, 2440, 3400],
+        [530, 1840, 2480, 3500],
+        [270, 2290, 3010, 3600],
+        [570, 840, 2410, 3300],
+        [300, 870, 2240, 3300],
+    ]
 )
 BANDWIDTHS = np.array([80, 100, 140, 200])
 
@@ -165,7 +171,9 @@ def _speak(voice: Voice, style: Style, sentence: NDArray[np.int64], random: np.r
     time = np.linspace(0, 1, total)
     melody = style.span / 2 * np.sin(2 * np.pi * (random.uniform(1.2, 2.2) * time + random.uniform()))
     semitones = style.pitch + melody + style.slope * (time - 0.5)
-    pitch = voice.pitch * 2 ** (semitones / 12) * (1 + 0.01 * lfilter([0.05], [1, -0.95], random.standard_normal(total)))
+    pitch = (
+        voice.pitch * 2 ** (semitones / 12) * (1 + 0.01 * lfilter([0.05], [1, -0.95], random.standard_normal(total)))
+    )
     source = _glottis(pitch, style, random)
     pieces, state, start = [], np.zeros((4, 2)), 0
     for (vowel, place, consonant), length in zip(sentence, lengths, strict=True):

@@ -27,9 +27,7 @@ def read(root: Path) -> Reading:
 
 def _utterance(path: PurePosixPath, genders: dict[str, str]) -> Utterance:
     speaker = path.parts[1]
-    return Utterance(
-        id=path.stem, path=str(path), speaker=speaker, corpus="librispeech", gender=genders.get(speaker)
-    )
+    return Utterance(id=path.stem, path=str(path), speaker=speaker, corpus="librispeech", gender=genders.get(speaker))
 
 
 def _genders(path: Path) -> dict[str, str]:

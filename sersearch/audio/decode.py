@@ -32,7 +32,7 @@ def load_audio(
     samples, source_rate = _read(path, start, end)
     if not np.isfinite(samples).all():
         raise AudioError(f"{path}: {int((~np.isfinite(samples)).sum())} samples are NaN or infinite")
-    mono = samples.mean(axis=1, dtype=np.float32)
+    mono: NDArray[np.float32] = samples.mean(axis=1, dtype=np.float32)
     if len(mono) < SHORTEST * source_rate:
         raise AudioError(f"{path}: {1000 * len(mono) / source_rate:.0f} ms of audio; at least 60 ms are needed")
     if np.abs(mono).max() < SILENT_PEAK:

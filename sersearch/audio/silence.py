@@ -27,4 +27,5 @@ def remove_silence(samples: NDArray[np.float32], top_db: float) -> NDArray[np.fl
     power = sum(blocks[i : i + frames] for i in range(BLOCKS)) / (BLOCKS * HOP)
     decibels = 10 * np.log10(np.maximum(power, 1e-10))
     loud = decibels - decibels.max() > -top_db
-    return samples[np.repeat(loud, HOP)[: len(samples)]]
+    voiced: NDArray[np.float32] = samples[np.repeat(loud, HOP)[: len(samples)]]
+    return voiced

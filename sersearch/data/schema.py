@@ -73,7 +73,9 @@ def manifest_table(utterances: Sequence[Utterance]) -> pa.Table:
     repeated = sorted(name for name, count in counts.items() if count > 1)
     if repeated:
         paths = [utterance.path for utterance in utterances if utterance.id == repeated[0]]
-        raise DataError(f"{len(repeated)} ids stand for several utterances, such as {repeated[0]}: {', '.join(paths[:3])}")
+        raise DataError(
+            f"{len(repeated)} ids stand for several utterances, such as {repeated[0]}: {', '.join(paths[:3])}"
+        )
     odd = sorted(name for name in counts if not name or utterance_id(name) != name)
     if odd:
         raise DataError(f"ids may hold letters, digits and _ . - only; found {', '.join(map(repr, odd[:3]))}")

@@ -248,6 +248,8 @@ def pretrain(
 
 def _check_fit(weights: Weights, model: Weights) -> None:
     shapes = {n: tuple(t.shape) for n, t in model.items()}
-    wrong = sorted(n for n in shapes.keys() | weights.keys() if n not in weights or tuple(weights[n].shape) != shapes.get(n))
+    wrong = sorted(
+        n for n in shapes.keys() | weights.keys() if n not in weights or tuple(weights[n].shape) != shapes.get(n)
+    )
     if wrong:
         raise DataError(f"pre-trained weights don't fit this model: {', '.join(wrong[:5])}; pre-train again")

@@ -15,6 +15,7 @@ from sersearch.training import optim
 from sersearch.training.lane import Lane, Weights
 from sersearch.training.noise import StepNoise
 
+
 class _Call(nn.Module):
     """Lets `functional_call` put a lane's weights into the model while an ordinary function uses the model."""
 
@@ -29,7 +30,9 @@ class _Call(nn.Module):
 class Network:
     """Networks and phases of one static signature. Holds no weights of its own: lanes do."""
 
-    def __init__(self, family: Family, config: Config, spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, family: Family, config: Config, spec: ModelSpec, device: torch.device, dtype: torch.dtype
+    ) -> None:
         self.family, self.config, self.spec = family, config, spec
         self.device, self.dtype = device, dtype
         self.phases = family.phases(config, spec)

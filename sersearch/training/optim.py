@@ -50,7 +50,9 @@ def step(
         _advance(slots)
     for name, gradient in gradients.items():
         parameter = parameters[name]
-        own = {slot: slots[f"{slot}/{name}"] for slot in ("momentum", "exp_avg", "exp_avg_sq") if f"{slot}/{name}" in slots}
+        own = {
+            slot: slots[f"{slot}/{name}"] for slot in ("momentum", "exp_avg", "exp_avg_sq") if f"{slot}/{name}" in slots
+        }
         moving = moves.get(name)
         before = {} if moving is None else {"": parameter.clone(), **{s: t.clone() for s, t in own.items()}}
         if optimizer.kind == "sgd":
@@ -115,7 +117,7 @@ def _like(coefficient: Tensor, tensor: Tensor) -> Tensor:
 
 @torch.no_grad()
 def clip(gradients: Mapping[str, Tensor], largest: float, lanes: int | None) -> None:
-    """Scale `gradients`, in place, to a joint Euclidean norm of at most `largest`, each of K `lanes` by its own norm."""
+    """Scale `gradients`, in place, to a joint Euclidean norm of at most `largest`; each of K `lanes` by its own."""
     shape = (-1,) if lanes is None else (lanes, -1)
     squares = torch.stack([g.reshape(shape).square().sum(dim=-1) for g in gradients.values()])
     factor = (largest / (squares.sum(dim=0).sqrt() + 1e-6)).clamp(max=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -33,7 +34,12 @@ class TestConformance(FamilyConformance):
         replace(SMALL, model="cnn", tasks="stl"),
         replace(SMALL, generator_loss="saturating"),
     )
-    vary = {"alpha": (0.1, 0.5, 1.0), "beta": (0.9, 0.4, 0.6), "dropout": (0.0, 0.3, 0.5), "learning_rate": (1e-3, 5e-3, 1e-2)}
+    vary: ClassVar = {
+        "alpha": (0.1, 0.5, 1.0),
+        "beta": (0.9, 0.4, 0.6),
+        "dropout": (0.0, 0.3, 0.5),
+        "learning_rate": (1e-3, 5e-3, 1e-2),
+    }
 
 
 def logit(*rows: float) -> torch.Tensor:
@@ -112,7 +118,7 @@ def test_beta_1_gives_gender_and_speaker_no_gradient() -> None:
 
 
 def test_segments_that_the_pools_do_not_divide_are_refused() -> None:
-    with pytest.raises(ConfigError, match="100 frames.*multiple of 32"):
+    with pytest.raises(ConfigError, match=r"100 frames.*multiple of 32"):
         AAE(AAEConfig(), replace(PAPER, frames=100))
 
 
@@ -124,7 +130,11 @@ def test_pretraining_moves_all_but_the_emotion_classifier() -> None:
     engine = Engine(FAMILY, data)
     initial = engine.state(engine.join(SMALL, seed=0, epochs=1)).weights
     weights = pretrain(FAMILY, SMALL, auxiliary_data(data, aux), seed=0, epochs=2)
-    moved = {name.split(".")[0] for name, t in weights.items() if "running" not in name and "num_b" not in name and not torch.equal(t, initial[name])}
+    moved = {
+        name.split(".")[0]
+        for name, t in weights.items()
+        if "running" not in name and "num_b" not in name and not torch.equal(t, initial[name])
+    }
     assert moved == {"encoder", "decoder", "discriminator", "gender", "speaker"}
     lane = engine.join(SMALL, seed=0, epochs=1, weights=weights)
     assert torch.equal(engine.state(lane).weights["speaker.output.weight"], weights["speaker.output.weight"])

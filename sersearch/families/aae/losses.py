@@ -12,7 +12,7 @@ REAL, FAKE = 1, 0
 
 
 def reconstruction_loss(x_BDT: Tensor, x_hat_BDT: Tensor) -> Tensor:
-    """Eq. 3: L_AE = ||x - x_hat||^2, here the mean over elements, so that alpha doesn't depend on the segment's size."""
+    """Eq. 3: L_AE = ||x - x_hat||^2, here the mean over elements, so that alpha doesn't depend on the size."""
     return F.mse_loss(x_hat_BDT, x_BDT)
 
 

@@ -97,7 +97,7 @@ def latent_size(dims: int, frames: int) -> tuple[int, int]:
     """Height and width of the latent code. Raises :class:`ConfigError` for segments that the pools don't divide."""
     if dims % (2 * REDUCTION[0]) or frames % (2 * REDUCTION[1]):
         raise ConfigError(
-            f"family aae: segments of {dims} bands x {frames} frames can't be pooled to a latent code; expected bands a "
-            f"multiple of {2 * REDUCTION[0]} and segment_frames a multiple of {2 * REDUCTION[1]}"
+            f"family aae: segments of {dims} bands x {frames} frames can't be pooled to a latent code; expected bands "
+            f"a multiple of {2 * REDUCTION[0]} and segment_frames a multiple of {2 * REDUCTION[1]}"
         )
     return dims // REDUCTION[0], frames // REDUCTION[1]

@@ -1,0 +1,150 @@
+"""The command line. Options are parsed here; a command's module is imported only when the command runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from sersearch.errors import SersearchError
+
+app = typer.Typer(
+    name="sersearch",
+    help="Hyperparameter search for semi-supervised speech emotion recognition.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Root = Annotated[Path, typer.Option("--studies", help="Folder of studies.")]
+
+
+@app.command()
+def prep(
+    corpus: Annotated[str, typer.Argument(help="A reader; `sersearch corpora` lists them.")],
+    root: Annotated[Path | None, typer.Argument(help="The corpus's folder or manifest; none for demo.")] = None,
+    features: Annotated[str, typer.Option(help="Feature set.")] = "spectrogram",
+    out: Annotated[Path | None, typer.Option(help="Folder to write; data/CORPUS by default.")] = None,
+    max_rejected: Annotated[float, typer.Option(help="Largest fraction of utterances that may be unusable.")] = 0.05,
+    workers: Annotated[int | None, typer.Option(help="Processes; all cores by default.")] = None,
+) -> None:
+    """Extract a corpus's features. A killed run goes on where it was; a finished one is left alone."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    from data_prep.pipeline import prepare
+
+    folder = out or Path("data") / corpus
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(f"{corpus} {features}", total=None)
+        made = prepare(
+            corpus,
+            root,
+            features,
+            folder,
+            max_rejected=max_rejected,
+            workers=workers,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    synthetic = " (synthetic)" if made.synthetic else ""
+    print(
+        f"{made.out}: {made.corpus}{synthetic}, {made.utterances} utterances, {made.rejected} rejected, "
+        f"{made.written} of {made.shards} shards written in {made.seconds:.0f} s"
+    )
+    if made.rejected:
+        print(f"Rejected utterances and reasons: {made.out / 'rejected.parquet'}")
+
+
+@app.command()
+def corpora() -> None:
+    """List the corpus readers."""
+    from data_prep.corpora import corpus_names, get_corpus
+
+    for name in corpus_names():
+        print(f"{name:12} {get_corpus(name).summary}")
+
+
+@app.command()
+def export(
+    study: Annotated[str, typer.Argument(help="A study's name or folder.")],
+    out: Annotated[Path, typer.Option(help="Folder to write the model to.")],
+    trial: Annotated[int | None, typer.Option(help="A trial; the best one by default.")] = None,
+    studies: Root = Path("studies"),
+) -> None:
+    """Write a trial's model as a bundle that predicts without Ray and MLflow."""
+    from sersearch.export import export_bundle
+    from sersearch.study import Study
+
+    print(f"{export_bundle(Study.open(study, studies), out, trial)}: try `sersearch predict {out} some.wav`")
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A folder that `sersearch export` wrote.")],
+    files: Annotated[list[Path], typer.Argument(help="Audio files.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON list instead of a table.")] = False,
+) -> None:
+    """Class posteriors of audio files, averaged over segments. Files that can't be used are listed: exit code 2."""
+    import dataclasses
+
+    from sersearch.export import Predictor
+
+    predictor = Predictor.load(model)
+    rows: list[dict[str, object]] = []
+    failed = False
+    for path in files:
+        try:
+            rows.append(dataclasses.asdict(predictor.predict(path)) | {"path": str(path)})
+        except SersearchError as error:
+            failed = True
+            rows.append({"path": str(path), "error": str(error)})
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    else:
+        for row in rows:
+            _print_prediction(row)
+    if failed:
+        raise typer.Exit(2)
+
+
+def _print_prediction(row: dict[str, object]) -> None:
+    if "error" in row:
+        print(f"{row['path']}: {row['error']}", file=sys.stderr)
+        return
+    posteriors = row["posteriors"]
+    assert isinstance(posteriors, dict)
+    print(f"{row['path']}: {row['label']}  " + "  ".join(f"{name} {p:.3f}" for name, p in posteriors.items()))
+
+
+@app.command()
+def evaluate(
+    study: Annotated[str, typer.Argument(help="A study's name or folder.")],
+    trial: Annotated[int | None, typer.Option(help="A trial; the best one by default.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Touch the test set a second time, knowing it.")] = False,
+    impostors: Annotated[Path | None, typer.Option(help="Prepared corpus of impostors for the EER.")] = None,
+    studies: Root = Path("studies"),
+) -> None:
+    """Score the chosen trial on the test part, once."""
+    from sersearch.evaluation import evaluate as run
+    from sersearch.study import Study
+
+    result = run(Study.open(study, studies), trial, again=again, impostors=impostors)
+    print(json.dumps(result, indent=2))
+
+
+def main() -> None:
+    """Entry point: errors that a user can mend are printed without a traceback, exit code 2."""
+    try:
+        app()
+    except SersearchError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+__all__ = ["app", "main"]
