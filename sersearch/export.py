@@ -28,7 +28,8 @@ from sersearch.data.atomic import atomic, write_json
 from sersearch.data.batches import LabelSpace, SegmentView
 from sersearch.data.normaliser import Normaliser
 from sersearch.errors import BundleError, ConfigError, StudyError
-from sersearch.family import Family, ModelSpec, get_family
+from sersearch.families import get_family
+from sersearch.family import Family, ModelSpec
 from sersearch.provenance import versions
 
 if TYPE_CHECKING:

@@ -10,9 +10,7 @@ U utterances, K lanes.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import math
-import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -280,23 +278,7 @@ class Family:
         return None
 
 
-def family_names() -> tuple[str, ...]:
-    """Names of all families: the folders in `sersearch/families/` that hold a `family.py`."""
-    import sersearch.families as package
-
-    return tuple(m.name for m in pkgutil.iter_modules(package.__path__) if m.ispkg and m.name != "common")
-
-
-def get_family(name: str) -> Family:
-    """The family in folder `name`. Raises :class:`ConfigError` for a name that has no folder."""
-    if name not in family_names():
-        raise ConfigError(f"family: no family is called {name!r}; {one_of(name, family_names())}")
-    family = importlib.import_module(f"sersearch.families.{name}.family").FAMILY
-    assert isinstance(family, Family)
-    return family
-
-
 __all__ = [
     "Batch", "Config", "Family", "HalveOnPlateau", "Losses", "ModelSpec", "Noise", "Optimizer", "Phase",
-    "family_names", "get_family", "lane", "static",
+    "lane", "static",
 ]  # fmt: skip
