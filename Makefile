@@ -12,6 +12,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+# The demo corpus, its features, and the paper's search on it.
+demo: install
+	$(BIN)/sersearch tune --space aae_alpha_beta
+
 test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -69,6 +69,111 @@ def corpora() -> None:
 
 
 @app.command()
+def spaces() -> None:
+    """List the search spaces that come with sersearch: what they search, and how long they take."""
+    from sersearch.tuning.space import load_space, space_names
+
+    for name in space_names():
+        space = load_space(name)
+        searched = "; ".join(f"{parameter} {dimension}" for parameter, dimension in space.search.items())
+        print(f"{name}\n    {space.doc}\n    searches {searched}")
+        print(f"    {space.method}, {space.trials} trials of up to {space.epochs} epochs: {space.time}")
+
+
+@app.command()
+def tune(
+    space: Annotated[str | None, typer.Option(help="A space's name or YAML file.")] = None,
+    data: Annotated[Path | None, typer.Option(help="A prepared corpus; the synthetic demo corpus by default.")] = None,
+    aux: Annotated[Path | None, typer.Option(help="A prepared corpus for pre-training (speaker, gender).")] = None,
+    protocol: Annotated[str | None, typer.Option(help="official, speaker, loso or kfold.")] = None,
+    test_speaker: Annotated[str | None, typer.Option(help="LOSO: who is left out.")] = None,
+    dev_speaker: Annotated[str | None, typer.Option(help="LOSO: who develops; the next one by default.")] = None,
+    fold: Annotated[int | None, typer.Option(help="k-fold: the fold that is tested, from 1.")] = None,
+    folds: Annotated[int, typer.Option(help="k-fold: number of folds.")] = 10,
+    target: Annotated[str, typer.Option(help="What the emotion task predicts.")] = "emotion",
+    method: Annotated[str | None, typer.Option(help="grid, random or tpe; the space's by default.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Number of trials; the space's by default.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Most epochs of a trial; the space's by default.")] = None,
+    fixed: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE of a fixed hyperparameter.")] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, batches, the search and random splits.")] = 0,
+    name: Annotated[str | None, typer.Option(help="Of the study; the space and the time by default.")] = None,
+    concurrency: Annotated[int | None, typer.Option(help="Trials at a time; all cores by default.", min=1)] = None,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow; a local SQLite file by default.")] = None,
+    resume: Annotated[str | None, typer.Option(metavar="STUDY", help="Go on with a study.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run, and for how long.")] = False,
+    studies: Root = Path("studies"),
+) -> None:
+    """Search a family's hyperparameters on the development set of a corpus."""
+    from sersearch.data.protocols import Protocol
+    from sersearch.errors import ConfigError
+    from sersearch.study import Study
+    from sersearch.tuning import progress, run
+    from sersearch.tuning.space import load_space
+
+    if resume is not None:
+        if space is not None or data is not None:
+            raise ConfigError("--resume goes on with a study as it was begun; leave --space and --data out")
+        with progress.Live(Study.open(resume, studies)) as live:
+            study = run.resume(resume, studies, live, concurrency)
+        return progress.summary(study)
+    if space is None:
+        raise ConfigError("tune needs --space NAME (`sersearch spaces` lists them) or --resume STUDY")
+    chosen = load_space(space)
+    folder = data
+    if folder is None:
+        from data_prep import demo_data
+
+        print("No --data: using the demo corpus. It is synthetic: results on it say nothing about speech.")
+        chosen, folder = chosen.for_demo(), demo_data(Path("data/demo"))
+    changes = {**chosen.fixed, **_assignments(fixed or [])}
+    chosen = chosen.changed(method=method, trials=trials, epochs=epochs, fixed=changes)
+    rule = Protocol(
+        protocol or ("official" if data is None else "speaker"),  # type: ignore[arg-type]  # checked by Protocol
+        test_speaker=test_speaker,
+        dev_speaker=dev_speaker,
+        fold=fold,
+        folds=folds,
+        seed=seed,
+    )
+    request = run.TuneRequest(
+        space=chosen,
+        data=folder,
+        protocol=rule,
+        target=target,
+        aux=aux,
+        name=name,
+        root=studies,
+        seed=seed,
+        concurrency=concurrency,
+        tracking_uri=tracking_uri,
+    )
+    progress.announce(chosen)
+    if dry_run:
+        return progress.show_dry_run(request, run.dry_run(request))
+    with progress.Live() as live:
+        study = run.tune(request, live)
+    progress.summary(study)
+
+
+def _assignments(texts: list[str]) -> dict[str, object]:
+    """NAME=VALUE pairs, values as YAML reads them."""
+    import yaml
+
+    from sersearch.errors import ConfigError
+
+    values: dict[str, object] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {text}: expected NAME=VALUE, such as --set learning_rate=0.001")
+        try:
+            values[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {text}: {value!r} is not a YAML value ({error})") from None
+    return values
+
+
+@app.command()
 def export(
     study: Annotated[str, typer.Argument(help="A study's name or folder.")],
     out: Annotated[Path, typer.Option(help="Folder to write the model to.")],

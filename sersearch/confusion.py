@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sersearch.data.atomic import atomic
 from sersearch.errors import DataError
 
 if TYPE_CHECKING:
@@ -87,14 +88,11 @@ def confusion_artifacts(predictions_csv: Path, out_dir: Path) -> list[Path]:
     Raises :class:`DataError` when `predictions_csv` is not a table of predictions.
     """
     classes, counts = read_confusion(predictions_csv)
-    out_dir.mkdir(parents=True, exist_ok=True)
     table, picture = out_dir / "confusion.csv", out_dir / "confusion.png"
-    temporary = out_dir / ".confusion.tmp"
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["true", *classes])
         writer.writerows([name, *row] for name, row in zip(classes, counts.tolist(), strict=True))
-    temporary.replace(table)
-    draw_confusion(classes, counts).savefig(temporary, format="png", metadata={"Software": None})
-    temporary.replace(picture)
+    with atomic(picture) as temporary:
+        draw_confusion(classes, counts).savefig(temporary, format="png", metadata={"Software": None})
     return [table, picture]

@@ -107,6 +107,27 @@ class Engine:
             for group in groups:
                 yield from self._epoch([n for n in group if n in self._lanes])
 
+    def check(self, config: Config) -> None:
+        """Raise :class:`ConfigError` when `config` can't be built on this data."""
+        self._network(config)
+
+    def time_epoch(self, config: Config, steps: int = 3) -> tuple[float, int]:
+        """Seconds that an epoch of `config` alone would take, from a few training steps, and its number of steps."""
+        network = self._network(config)
+        weights = network.initial(0)
+        lane = Lane(config, 0, 1, weights, network.slots(weights), network.place(weights))
+        plan = list(self.family.plan(config, self.data, np.random.default_rng(0)))
+        stack = Stack(network, [lane])
+        times = []
+        for step, indices in enumerate(plan[: steps + 1]):
+            started = time.perf_counter()
+            batch = self.data.train.batch(indices, self.device, self.dtype)
+            stack.train_step(step, [batch], [self.data.train.labelled_tasks(indices)])
+            times.append(time.perf_counter() - started)
+        # The first step also warms up. Development costs about a third of training, a segment.
+        work = len(plan) * (1 + len(self.data.dev) / (3 * len(self.data.train)))
+        return min(times) * work, len(plan)
+
     def _groups(self) -> list[list[int]]:
         groups: dict[object, list[int]] = {}
         for number, lane in self._lanes.items():

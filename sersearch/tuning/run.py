@@ -1,0 +1,278 @@
+"""A search from request to result: checks, the study's folder, Ray Tune, the journal, MLflow, and resuming."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sersearch.data.atomic import write_json
+from sersearch.data.protocols import Protocol, split_card
+from sersearch.data.table import FeatureTable
+from sersearch.errors import StudyError
+from sersearch.families import get_family
+from sersearch.study import STUDIES, Study
+from sersearch.training import CPU_ENVIRONMENT, Engine
+from sersearch.tuning.space import SearchSpace, signature_count
+from sersearch.tuning.trainable import load_data
+
+OnEvent = Callable[[str, int, dict[str, Any]], None]
+"""Called with what the journal gets: event (start, epoch, end), trial and fields; first with `begin` and the trials."""
+
+RETRIES = 2
+"""Times that a trial whose process died starts again from its last checkpoint."""
+
+_QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneRequest:
+    """What a search is asked to do, checked as it is made into a study."""
+
+    space: SearchSpace
+    data: Path
+    protocol: Protocol
+    target: str = "emotion"
+    aux: Path | None = None
+    name: str | None = None
+    root: Path = STUDIES
+    seed: int = 0
+    concurrency: int | None = None
+    tracking_uri: str | None = None
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a search would do."""
+
+    trials: int
+    epochs: int
+    steps: int
+    """Mini-batches of an epoch."""
+    groups: int
+    """Static signatures: trials of one signature can be trained as one model."""
+    train_segments: int
+    dev_segments: int
+    split: dict[str, Any]
+    epoch_seconds: float
+    """Of one trial on one core, estimated from a few steps."""
+    longest_hours: float
+    """If no trial is pruned or stops early."""
+    disk_bytes: int
+    """Checkpoints in Ray's folder and in MLflow."""
+
+
+def tune(request: TuneRequest, on_event: OnEvent | None = None) -> Study:
+    """Run a new search to its end.
+
+    Raises what the checks find (:class:`ConfigError`, :class:`DataError`, :class:`StudyError`, :class:`TrackingError`)
+    before Ray starts, and KeyboardInterrupt, with the study resumable, when it is interrupted.
+    """
+    from sersearch.tracking import check_uri, default_uri
+
+    uri = request.tracking_uri or default_uri(request.root.parent)
+    check_uri(uri)
+    study = _create(request, uri)
+    return _run(study, request.concurrency, uri, on_event)
+
+
+def resume(name: str, root: Path, on_event: OnEvent | None = None, concurrency: int | None = None) -> Study:
+    """Go on with a study: finished trials stay, unfinished ones continue from their checkpoints.
+
+    Raises :class:`StudyError` when `name` isn't a study, is finished, is held, or its data were changed.
+    """
+    study = Study.open(name, root)
+    if study.meta["state"] == "finished":
+        raise StudyError(f"study {study.name} is finished; `sersearch report {study.name}` shows it")
+    data = study.meta["data"]
+    if FeatureTable.open(data["path"], data["features"]).card["hash"] != data["hash"]:
+        raise StudyError(f"{data['path']}: its features were changed since study {study.name} began; start a new study")
+    return _run(study, concurrency, study.meta["tracking"]["uri"], on_event)
+
+
+def dry_run(request: TuneRequest) -> DryRun:
+    """What `request` would run, with one configuration's first steps timed on its data. Writes nothing."""
+    space = request.space
+    data, _, card = _data(request)
+    family = get_family(space.family)
+    config = space.config(space.paper_point() or _middle(space))
+    engine = Engine(family, data)
+    seconds, steps = engine.time_epoch(config)
+    trials = len(space.grid()) if space.method == "grid" else space.trials
+    state = engine.state(engine.join(config, request.seed, space.epochs))
+    size = sum(t.numel() * t.element_size() for part in (state.weights, *state.slots.values()) for t in part.values())
+    best = sum(t.numel() * t.element_size() for t in state.best_weights.values())
+    cores = request.concurrency or os.cpu_count() or 1
+    return DryRun(
+        trials=trials,
+        epochs=space.epochs,
+        steps=steps,
+        groups=signature_count(space),
+        train_segments=len(data.train),
+        dev_segments=len(data.dev),
+        split=card,
+        epoch_seconds=seconds,
+        longest_hours=seconds * space.epochs * math.ceil(trials / cores) / 3600,
+        disk_bytes=trials * 2 * (size + best),
+    )
+
+
+def _middle(space: SearchSpace) -> dict[str, Any]:
+    """Some point of the space."""
+    point = {}
+    for name, dimension in space.search.items():
+        values = dimension.values()
+        point[name] = values[len(values) // 2] if values else (dimension.low or 0) / 2 + (dimension.high or 0) / 2
+    return point
+
+
+def _data(request: TuneRequest) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """Training data, the study's `data` section and the split card. Raises what is wrong with any of them."""
+    space = request.space
+    table = FeatureTable.open(request.data, space.features)
+    protocol = request.protocol.split(table, request.target).protocol
+    if request.aux is not None:
+        FeatureTable.open(request.aux, space.features)
+    section = {
+        "path": str(request.data.resolve()),
+        "aux": None if request.aux is None else str(request.aux.resolve()),
+        "features": space.features,
+        "target": request.target,
+        "protocol": protocol.to_dict(),
+        "synthetic": bool(table.corpus["synthetic"]),
+        "corpus": table.corpus["corpus"],
+        "hash": table.card["hash"],
+    }
+    config = space.config(space.paper_point() or _middle(space))
+    data = load_data(section, config, space.family)
+    family = get_family(space.family)
+    Engine(family, data).check(config)
+    return data, section, split_card(protocol, table, request.target)
+
+
+def _create(request: TuneRequest, uri: str) -> Study:
+    from sersearch import __version__
+    from sersearch.tracking import git_commit, redact
+
+    space = request.space
+    if space.method == "grid":
+        space.grid()  # raises for a range without a step, while nothing is written
+    name = request.name or f"{space.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    data, section, card = _data(request)
+    meta = {
+        "created": datetime.now(UTC).isoformat(timespec="microseconds"),
+        "sersearch": __version__,
+        "git_commit": git_commit(Path.cwd()),
+        "space": space.model_dump(mode="json"),
+        "method": space.method,
+        "pruning": space.pruning.kind,
+        "seed": request.seed,
+        "trials": len(space.grid()) if space.method == "grid" else space.trials,
+        "epochs": space.epochs,
+        "family": space.family,
+        "objective": space.objective.model_dump(),
+        "data": section,
+        "tracking": {"uri": redact(uri), "experiment_id": None, "run_id": None},
+        "state": "running",
+    }
+    study = Study.create(name, meta, request.root)
+    import yaml
+
+    (study.folder / "space.yaml").write_text(yaml.safe_dump(meta["space"], sort_keys=False), "utf-8")
+    write_json(study.folder / "split.json", card)
+    write_json(study.folder / "context.json", data.context())
+    return study
+
+
+def _run(study: Study, concurrency: int | None, uri: str, on_event: OnEvent | None) -> Study:
+    from sersearch.tracking import Tracker
+
+    with study.hold():
+        study.write_meta(state="running")
+        space = SearchSpace.model_validate(study.meta["space"])
+        tracker = Tracker(uri, space.name, study.name, study.folder / "mlflow_spool.jsonl")
+        tracker.begin(study.meta, [study.folder / name for name in ("space.yaml", "split.json", "study.json")])
+        state = "interrupted"
+        if on_event is not None:
+            on_event("begin", -1, {"trials": study.meta["trials"]})
+        try:
+            _fit(study, space, concurrency, tracker, on_event)
+            state = "finished"
+        finally:
+            _settle(study, tracker)
+            tracker.finish(state)
+            tracker.close()
+            ids = {"experiment_id": tracker.experiment_id, "run_id": tracker.run_id}
+            study.write_meta(state=state, tracking={**study.meta["tracking"], **ids}, warnings=tracker.warnings)
+    return study
+
+
+def _settle(study: Study, tracker: Any) -> None:
+    """End trials that were cut off as interrupted: a resume goes on with them."""
+    for record in study.trials():
+        if record.state == "running":
+            study.append("end", record.number, state="interrupted", reason="the search was interrupted")
+            tracker.trial_end(record.number, "interrupted", "the search was interrupted", [])
+
+
+def _fit(study: Study, space: SearchSpace, concurrency: int | None, tracker: Any, on_event: OnEvent | None) -> None:
+    # Before ray is imported: local workers inherit what this process has in its environment.
+    for name, value in {**CPU_ENVIRONMENT, **_QUIET}.items():
+        os.environ.setdefault(name, value)
+    import ray
+    import ray.tune as rt
+
+    from sersearch.tuning.asha import scheduler
+    from sersearch.tuning.journal import Journal
+    from sersearch.tuning.search import StudySearcher
+    from sersearch.tuning.trainable import train
+
+    started = not ray.is_initialized()
+    if started:
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        for name in ("ray", "ray.tune", "ray.train"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        gpus = ray.cluster_resources().get("GPU", 0)
+        cpus = int(ray.cluster_resources()["CPU"])
+        searcher = StudySearcher(space, study.meta["seed"], study.trials(), study.folder)
+        journal = Journal(study, space, tracker, on_event)
+        tuner = rt.Tuner(
+            rt.with_resources(train, {"cpu": 1, "gpu": 1 if gpus else 0}),
+            tune_config=rt.TuneConfig(
+                metric="value",
+                mode="max",
+                search_alg=searcher,
+                scheduler=scheduler(space, study.trials()),
+                num_samples=searcher.left,
+                max_concurrent_trials=concurrency or int(gpus) or cpus,
+                reuse_actors=True,
+                trial_name_creator=lambda trial: f"trial-{trial.config['trial']:04d}",
+                trial_dirname_creator=lambda trial: f"trial-{trial.config['trial']:04d}",
+            ),
+            run_config=rt.RunConfig(
+                name=f"run-{time.time_ns()}",
+                storage_path=str((study.folder / "ray").resolve()),
+                checkpoint_config=rt.CheckpointConfig(num_to_keep=1),
+                failure_config=rt.FailureConfig(max_failures=RETRIES),
+                callbacks=[journal],
+                verbose=0,
+            ),
+        )
+        tuner.fit()
+    finally:
+        if started:
+            ray.shutdown()

@@ -1,0 +1,172 @@
+"""Optuna as a Ray Tune searcher whose whole state is the history of its trials.
+
+The sampler of trial n is seeded with (seed, n) before it is asked: what it suggests is a function of the seed, n and
+the trials before it. So a search is resumed by telling a new study what the journal knows.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState, create_trial
+from ray.tune.search import Searcher
+
+from sersearch.families import get_family
+from sersearch.study import TrialRecord
+from sersearch.tuning.space import SearchSpace, is_integer
+
+
+def startup_trials(budget: int) -> int:
+    """Random trials before TPE begins to model: Optuna's 10, and no more than a quarter of a small budget."""
+    return max(2, min(10, budget // 4))
+
+
+def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
+    """An Optuna distribution per searched hyperparameter, chosen by the type of the config's field."""
+    family = get_family(space.family)
+    made: dict[str, BaseDistribution] = {}
+    for name, d in space.search.items():
+        if d.choices is not None:
+            made[name] = CategoricalDistribution(d.choices)
+            continue
+        assert d.low is not None
+        assert d.high is not None
+        if is_integer(family, name):
+            made[name] = IntDistribution(int(d.low), int(d.high), log=d.log, step=int(d.step or 1))
+        else:
+            made[name] = FloatDistribution(d.low, d.high, log=d.log, step=d.step)
+    return made
+
+
+class StudySearcher(Searcher):  # type: ignore[misc]
+    """Suggests configurations: unfinished trials of `history` first, then new ones until the budget is used.
+
+    ASHA-stopped trials are told as PRUNED with their values by epoch, which TPE ranks below complete ones; failed ones
+    as FAIL. Trial 0 is the paper's configuration when it lies in the space.
+    """
+
+    def __init__(self, space: SearchSpace, seed: int, history: list[TrialRecord], folder: Path) -> None:
+        super().__init__(metric="value", mode="max")
+        self.space, self.seed, self._folder = space, seed, folder
+        self._distributions = distributions(space)
+        self._grid = space.grid() if space.method == "grid" else None
+        self.budget = len(self._grid) if self._grid is not None else space.trials
+        """Trials in all, earlier ones included."""
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.study = optuna.create_study(study_name=space.name, direction="maximize")
+        self._unfinished: deque[TrialRecord] = deque()
+        self._numbers: dict[str, int] = {}
+        self._values: dict[int, dict[int, float]] = {}
+        for record in history:
+            self._remember(record)
+
+    def _remember(self, record: TrialRecord) -> None:
+        values = {e["epoch"]: float(e["value"]) for e in record.epochs if e["value"] is not None}
+        self._values[record.number] = values
+        unfinished = record.state in ("running", "interrupted")
+        states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+        state = TrialState.RUNNING if unfinished else states[record.state]
+        self.study.add_trial(
+            create_trial(
+                state=state,
+                params=record.searched,
+                distributions=self._distributions,
+                value=record.value if state == TrialState.COMPLETE else None,
+                intermediate_values=values,
+            )
+        )
+        if unfinished:
+            self._unfinished.append(record)
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next trial for Tune: number, parameters and, for one to go on with, its checkpoint."""
+        if self._unfinished:
+            record = self._unfinished.popleft()
+            self._numbers[trial_id] = record.number
+            checkpoint = record.checkpoint
+            return self._config(record.number, record.searched, checkpoint)
+        number = len(self.study.trials)
+        if number >= self.budget:
+            return Searcher.FINISHED
+        searched = self._ask(number, trial_id)
+        return self._config(number, searched, None)
+
+    def _config(self, number: int, searched: dict[str, Any], checkpoint: Path | None) -> dict[str, Any]:
+        return {
+            "study": str(self._folder.resolve()),
+            "trial": number,
+            "searched": searched,
+            "params": self.space.config(searched).to_dict(),
+            "checkpoint": None if checkpoint is None else str(checkpoint.resolve()),
+        }
+
+    @property
+    def left(self) -> int:
+        """Trials to run: new and unfinished ones."""
+        return max(self.budget - len(self.study.trials), 0) + len(self._unfinished)
+
+    def _ask(self, number: int, trial_id: str) -> dict[str, Any]:
+        seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
+        self.study.sampler = self._seeded(seed)
+        paper = self.space.paper_point() if number == 0 and self._grid is None else None
+        fixed = self._grid[number] if self._grid is not None else paper
+        if fixed is not None:
+            self.study.enqueue_trial(fixed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a step that doesn't divide the range, told by the space
+            trial = self.study.ask(self._distributions)
+        self._numbers[trial_id] = number
+        self._values[number] = {}
+        return {name: round(v, 10) if isinstance(v, float) else v for name, v in trial.params.items()}
+
+    def _seeded(self, seed: int) -> optuna.samplers.BaseSampler:
+        if self.space.method != "tpe":
+            return optuna.samplers.RandomSampler(seed=seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.samplers.TPESampler(
+                seed=seed, n_startup_trials=startup_trials(self.budget), constant_liar=True
+            )
+
+    def number_of(self, trial_id: str) -> int:
+        """Our number of Tune's trial."""
+        return self._numbers[trial_id]
+
+    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """Remember an epoch's value."""
+        if not result["failed"]:
+            self._values[result["trial"]][result["epoch"]] = float(result["value"])
+
+    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
+        """Tell the study how the trial ended; none is left running."""
+        number = self._numbers[trial_id]
+        values = self._values[number]
+        frozen = self.study.trials[number]
+        if frozen.state.is_finished():
+            return
+        failed = error or result is None or result.get("failed") or not values
+        if failed:
+            self.study.tell(number, state=TrialState.FAIL)
+            return
+        assert result is not None
+        if result.get("done_by_itself"):
+            self.study.tell(number, max(values.values()))
+            return
+        live = optuna.Trial(self.study, frozen._trial_id)
+        for epoch, value in values.items():
+            if epoch not in frozen.intermediate_values:
+                live.report(value, epoch)
+        self.study.tell(number, state=TrialState.PRUNED)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the journal is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore: a resumed study makes a new searcher from the journal."""

@@ -1,0 +1,270 @@
+"""Search spaces: one YAML file each, checked against the family's hyperparameters before anything starts."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+import search_spaces
+from sersearch.errors import ConfigError, one_of
+from sersearch.families import family_names, get_family
+from sersearch.family import Config, Family
+
+SPACES = Path(search_spaces.__file__).parent
+Method = Literal["grid", "random", "tpe"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Dimension(_Strict):
+    """What one hyperparameter may be: `low` to `high`, by `step` or on a `log` scale, or one of `choices`."""
+
+    low: float | None = None
+    high: float | None = None
+    step: float | None = Field(default=None, gt=0)
+    log: bool = False
+    choices: tuple[Any, ...] | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Dimension:
+        if self.choices is not None:
+            if (self.low, self.high, self.step, self.log) != (None, None, None, False):
+                raise ValueError("choices stand alone, without low, high, step or log")
+            if not self.choices:
+                raise ValueError("choices is empty; name at least one")
+        elif self.low is None or self.high is None:
+            raise ValueError("expected low and high, or choices")
+        elif self.low >= self.high:
+            raise ValueError(f"low {self.low:g} is not below high {self.high:g}")
+        elif self.log and (self.step is not None or self.low <= 0):
+            raise ValueError("log takes no step and a low above 0")
+        return self
+
+    def values(self) -> tuple[Any, ...] | None:
+        """All values, in order; None where there is a continuum."""
+        if self.choices is not None:
+            return self.choices
+        if self.step is None:
+            return None
+        assert self.low is not None
+        assert self.high is not None
+        count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
+        # Rounded, so that 0.1 + 2 * 0.1 is the 0.3 that a reader expects.
+        return tuple(round(self.low + k * self.step, 10) for k in range(count))
+
+    def __contains__(self, value: Any) -> bool:
+        values = self.values()
+        if values is not None:
+            return any(v == value or (isinstance(v, float) and math.isclose(v, value)) for v in values)
+        assert self.low is not None
+        assert self.high is not None
+        return bool(self.low <= value <= self.high)
+
+    def __str__(self) -> str:
+        if self.choices is not None:
+            return ", ".join(map(str, self.choices))
+        how = f" by {self.step:g}" if self.step else " on a log scale" if self.log else ""
+        return f"{self.low:g} to {self.high:g}{how}"
+
+
+class Objective(_Strict):
+    """The development metric that is searched for."""
+
+    metric: str
+    mode: Literal["max"] = "max"
+
+
+class Pruning(_Strict):
+    """ASHA (Li et al., MLSys 2020): at `grace_epochs` x `reduction_factor`^k the best 1 / `reduction_factor` go on."""
+
+    kind: Literal["asha", "none"] = "asha"
+    grace_epochs: int = Field(default=5, ge=1)
+    reduction_factor: float = Field(default=3, gt=1)
+
+
+class Demo(_Strict):
+    """What a run on the demo corpus changes, so that it ends within minutes."""
+
+    fixed: dict[str, Any] = {}
+    trials: int | None = Field(default=None, ge=1)
+    epochs: int | None = Field(default=None, ge=1)
+    grace_epochs: int | None = Field(default=None, ge=1)
+
+
+class SearchSpace(_Strict):
+    """A search: which family, what is searched, how, for what, and the budget."""
+
+    name: str
+    doc: str
+    family: str
+    features: str
+    search: dict[str, Dimension]
+    fixed: dict[str, Any] = {}
+    objective: Objective
+    method: Method = "tpe"
+    pruning: Pruning = Pruning()
+    trials: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+    time: str
+    """How long it takes, for people."""
+    demo: Demo = Demo()
+
+    def config(self, searched: Mapping[str, Any]) -> Config:
+        """The configuration of a trial. Raises :class:`ConfigError`."""
+        return get_family(self.family).config.from_dict({**self.fixed, **searched})
+
+    def grid(self) -> list[dict[str, Any]]:
+        """All points, the first parameter slowest. Raises :class:`ConfigError` where a range has no step."""
+        axes = {name: dimension.values() for name, dimension in self.search.items()}
+        for name, values in axes.items():
+            if values is None:
+                raise ConfigError(f"search.{name}: a grid needs a step or choices; add one, or choose tpe or random")
+        return [dict(zip(axes, point, strict=True)) for point in itertools.product(*(v or () for v in axes.values()))]
+
+    def paper_point(self) -> dict[str, Any] | None:
+        """The paper's own values of what is searched, when they lie in the space."""
+        defaults = get_family(self.family).config().to_dict()
+        point = {name: defaults[name] for name in self.search}
+        return point if all(point[name] in dimension for name, dimension in self.search.items()) else None
+
+    def for_demo(self) -> SearchSpace:
+        """The space with its demo settings applied."""
+        demo = self.demo
+        grace = min(demo.grace_epochs or self.pruning.grace_epochs, demo.epochs or self.epochs)
+        return self.model_copy(
+            update={
+                "fixed": {**self.fixed, **demo.fixed},
+                "trials": demo.trials or self.trials,
+                "epochs": demo.epochs or self.epochs,
+                "pruning": self.pruning.model_copy(update={"grace_epochs": grace}),
+            }
+        )
+
+    def changed(self, **changes: Any) -> SearchSpace:
+        """The space with some of its settings changed, checked again; None changes nothing."""
+        return _checked({**self.model_dump(), **{k: v for k, v in changes.items() if v is not None}}, self.name)
+
+    def differences(self) -> list[str]:
+        """What `fixed` makes unlike the paper's setting, a line each."""
+        paper = get_family(self.family).config().to_dict()
+        fixed = get_family(self.family).config.from_dict(self.fixed).to_dict()
+        return [f"{n}: {fixed[n]} (paper: {paper[n]})" for n in self.fixed if fixed[n] != paper[n]]
+
+
+def space_names() -> list[str]:
+    """The spaces that come with sersearch."""
+    return sorted(path.stem for path in SPACES.glob("*.yaml"))
+
+
+def load_space(name: str) -> SearchSpace:
+    """The space called `name`, or in the YAML file `name`.
+
+    Raises :class:`ConfigError` with all that is wrong with the file, a line each.
+    """
+    path = SPACES / f"{name}.yaml" if name in space_names() else Path(name)
+    if not path.is_file():
+        raise ConfigError(f"--space {name}: no such space or file; {one_of(name, space_names())}, or a path")
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML that can be read: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected `name: ...` lines; `sersearch spaces` lists spaces to copy from")
+    return _checked(content, str(path))
+
+
+def _checked(content: Mapping[str, Any], source: str) -> SearchSpace:
+    try:
+        space = SearchSpace.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"{source}: {_sentence(e)}" for e in error.errors())) from None
+    problems = [f"{source}: {p}" for p in _problems(space)]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return space
+
+
+def _sentence(error: Any) -> str:
+    """A pydantic error in our words."""
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        scope: Any = SearchSpace
+        if error["loc"][0] == "search":
+            scope = Dimension
+        elif len(error["loc"]) > 1:
+            scope = {"objective": Objective, "pruning": Pruning, "demo": Demo}[error["loc"][0]]
+        return f"{where}: unknown setting; {one_of(error['loc'][-1], scope.model_fields)}"
+    if error["type"] == "missing":
+        return f"{where}: missing"
+    message = error["msg"].removeprefix("Value error, ")
+    seen = "" if isinstance(error["input"], dict) else f" (it is {error['input']!r})"
+    return f"{where}: {message[0].lower()}{message[1:]}{seen}"
+
+
+def _problems(space: SearchSpace) -> list[str]:
+    """What the family can't take, a sentence each."""
+    if space.family not in family_names():
+        return [f"family: no family is called {space.family!r}; {one_of(space.family, family_names())}"]
+    family = get_family(space.family)
+    problems = []
+    if space.features not in family.features:
+        problems.append(
+            f"features: {one_of(space.features, family.features)} for {space.family}, not {space.features!r}"
+        )
+    if not space.search:
+        problems.append("search: empty; name at least one hyperparameter")
+    if space.objective.metric != family.objective:
+        problems.append(f"objective.metric: {space.family} has {family.objective}, not {space.objective.metric}")
+    for part, values in (("fixed", space.fixed), ("demo.fixed", space.demo.fixed)):
+        for name, value in values.items():
+            problems += _misfit(family, f"{part}.{name}", name, [value])
+    for name, dimension in space.search.items():
+        if name in space.fixed:
+            problems.append(f"search.{name}: stands in fixed, too; leave one of them out")
+        problems += _misfit(family, f"search.{name}", name, _extremes(family, name, dimension))
+    if space.pruning.kind == "asha" and space.pruning.grace_epochs > space.epochs:
+        problems.append(f"pruning.grace_epochs: {space.pruning.grace_epochs} is more than epochs, {space.epochs}")
+    return problems
+
+
+def _extremes(family: Family, name: str, dimension: Dimension) -> list[Any]:
+    if dimension.choices is not None:
+        return list(dimension.choices)
+    ends: list[Any] = [dimension.low, dimension.high]
+    if name in family.config.names() and family.config.type_of(name) is int:
+        return [int(end) if float(end).is_integer() else end for end in ends]
+    return ends
+
+
+def _misfit(family: Family, where: str, name: str, values: list[Any]) -> list[str]:
+    problems = []
+    for value in values:
+        try:
+            family.config.check(name, value)
+        except ConfigError as error:
+            problems.append(str(error).replace(f"params.{name}", where, 1))
+    return list(dict.fromkeys(problems))
+
+
+def is_integer(family: Family, name: str) -> bool:
+    """Whether hyperparameter `name` is a whole number."""
+    return family.config.type_of(name) is int
+
+
+def signature_count(space: SearchSpace) -> int:
+    """Static groups among the trials: configurations that can't be trained as one model. Counted where it is finite."""
+    config = get_family(space.family).config
+    lanes = set(config.lane_names())
+    counts = [len(d.values() or ()) or 1 for name, d in space.search.items() if name not in lanes]
+    return math.prod(counts)
+
+
+__all__ = ["Dimension", "Method", "SearchSpace", "is_integer", "load_space", "signature_count", "space_names"]
