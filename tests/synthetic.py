@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from sersearch.data.atomic import write_json
 from sersearch.data.batches import SegmentView, TrainingData, training_data
 from sersearch.data.protocols import Protocol
+from sersearch.data.schema import feature_schema
 from sersearch.data.table import FeatureTable
 
 CLASSES = ("anger", "happiness", "neutral", "sadness")
@@ -69,3 +74,18 @@ def make_data(table: FeatureTable | None = None, view: SegmentView | None = None
     """Training data of :func:`make_table` under LOSO, cut into segments of 32 frames."""
     table = table or make_table()
     return training_data(table, Protocol("loso", test_speaker="s0").split(table), view or SegmentView(32, 32))
+
+
+def write_table(folder: Path, table: FeatureTable) -> Path:
+    """`table` as `sersearch prep` would have written it."""
+    rows = table.utterances.astype(object).where(table.utterances.notna(), None).to_dict("records")
+    for number, row in enumerate(rows):
+        row["features"] = table[number].tolist()
+    path = folder / "spectrogram" / "part-00000.parquet"
+    path.parent.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows, schema=feature_schema(table.dims)), path)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    shards = [{"file": path.name, "rows": len(rows), "sha256": sha256}]
+    write_json(folder / "corpus.json", {**table.corpus, "root": "nowhere"})
+    write_json(path.parent / "card.json", {**table.card, "hash": sha256, "shards": shards})
+    return folder

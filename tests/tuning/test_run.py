@@ -1,0 +1,124 @@
+"""A search through Ray Tune: failures stay where they are, and a killed one goes on as if nothing had been."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sersearch.study import Study
+from tests.synthetic import make_table, write_table
+
+SPACE = """
+name: small
+doc: a small search
+family: aae
+features: spectrogram
+search:
+  alpha: {low: 0.1, high: 1.0, step: 0.1}
+  learning_rate: {choices: [0.001, 0.01, 1.0e+30]}
+fixed: {channels: [2, 3, 4], hidden: 5, batch_size: 8, segment_frames: 32, segment_hop: 32}
+objective: {metric: dev_ua}
+method: tpe
+pruning: {kind: asha, grace_epochs: 2, reduction_factor: 2}
+trials: 8
+epochs: 6
+time: seconds
+"""
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("work")
+    write_table(folder / "data", make_table())
+    (folder / "small.yaml").write_text(SPACE)
+    return folder
+
+
+def command(work: Path, *args: str) -> list[str]:
+    return [sys.executable, "-m", "sersearch", "tune", *args]
+
+
+def start(work: Path, name: str) -> subprocess.Popen[str]:
+    args = ["--space", "small.yaml", "--data", "data", "--protocol", "loso", "--test-speaker", "s0"]
+    args += ["--name", name, "--concurrency", "1"]
+    return subprocess.Popen(
+        command(work, *args),
+        cwd=work,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def table(study: Study) -> list[tuple[object, ...]]:
+    """What a trial was and gave, epoch by epoch, without times and places."""
+    return [
+        (t.number, t.params, t.state, t.reason, [(e["epoch"], e["metrics"], e["value"], e["best"]) for e in t.epochs])
+        for t in study.trials()
+    ]
+
+
+@pytest.mark.slow
+def test_a_killed_search_resumes_to_the_undisturbed_result(work: Path) -> None:
+    undisturbed = start(work, "undisturbed")
+    output, _ = undisturbed.communicate(timeout=300)
+    assert undisturbed.returncode == 0, output
+    whole = Study.open("undisturbed", work / "studies")
+    assert len(whole.trials()) == 8
+    assert {t.state for t in whole.trials()} >= {"complete", "failed"}, "a NaN trial must not end the study"
+    failed = [t for t in whole.trials() if t.state == "failed"]
+    assert all(t.params["learning_rate"] == 1e30 and "epoch" in t.reason for t in failed)
+
+    killed = start(work, "killed")
+    journal = work / "studies" / "killed" / "trials.jsonl"
+    for lines in (8, 20):  # in the middle of a trial, twice
+        deadline = time.monotonic() + 120
+        while not journal.is_file() or journal.read_text().count("\n") < lines:
+            assert killed.poll() is None, killed.communicate()[0]
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.communicate()
+        killed = subprocess.Popen(
+            command(work, "--resume", "killed", "--concurrency", "1"),
+            cwd=work,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    output, _ = killed.communicate(timeout=300)
+    assert killed.returncode == 0, output
+    assert table(Study.open("killed", work / "studies")) == table(whole)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--space", "aae_alpha_bta"], "did you mean aae_alpha_beta"),
+        (["--space", "small.yaml", "--data", "nowhere"], "nowhere: no such folder"),
+        (
+            ["--space", "small.yaml", "--data", "data", "--protocol", "loso", "--test-speaker", "x"],
+            "expected one of s0",
+        ),
+        (["--space", "small.yaml", "--data", "data", "--protocol", "los"], "did you mean loso"),
+        (["--space", "small.yaml", "--data", "data", "--set", "gama=1"], "gama: unknown hyperparameter"),
+        (["--space", "small.yaml", "--data", "data", "--tracking-uri", "http://127.0.0.1:9"], "http://127.0.0.1:9"),
+        (["--resume", "nothing"], "isn't a study"),
+        ([], "needs --space"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(work: Path, args: list[str], message: str) -> None:
+    before = sorted((work / "studies").glob("*")) if (work / "studies").exists() else []
+    done = subprocess.run(command(work, *args), cwd=work, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (sorted((work / "studies").glob("*")) if (work / "studies").exists() else []) == before
