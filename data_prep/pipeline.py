@@ -188,7 +188,7 @@ def _finish(
     rejected: list[Rejected],
     extract: Extractor,
 ) -> dict[str, Any]:
-    """Write what describes the corpus and, last, the card; return it. What already says so stays as it is."""
+    """Write what describes the corpus and, last, the card; return it. A file that already says so is not touched."""
     corpus = {
         "corpus": reader.name,
         "synthetic": reading.synthetic,
@@ -200,22 +200,33 @@ def _finish(
     parts = [shard.entry() for shard in shards]
     total = hashlib.sha256("".join(part["sha256"] for part in parts).encode()).hexdigest()
     folder = shards[0].path.parent
-    card: dict[str, Any] = {**extract.card(), "hash": total, "shards": parts}
-    if (folder / "card.json").is_file():
-        old: dict[str, Any] = json.loads((folder / "card.json").read_text("utf-8"))
-        if old["hash"] == total:
-            return old
     _write_table(out / "manifest.parquet", manifest)
     _write_table(out / "rejected.parquet", rejected_table(rejected))
-    write_json(out / "corpus.json", corpus)
+    if _json(out / "corpus.json") != corpus:
+        write_json(out / "corpus.json", corpus)
+    there = _json(folder / "card.json")
+    if there and there["hash"] == total:
+        return there
     kept = {shard.path.stem for shard in shards}
     for extra in folder.glob("part-*"):
         if extra.stem not in kept:
             extra.unlink()
+    card: dict[str, Any] = {**extract.card(), "hash": total, "shards": parts}
     write_json(folder / "card.json", card)
     return card
 
 
+def _json(path: Path) -> dict[str, Any] | None:
+    """The content of a JSON file; None where it is missing."""
+    if not path.is_file():
+        return None
+    content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return content
+
+
 def _write_table(path: Path, table: pa.Table) -> None:
+    """Write a table, unless the file holds it already."""
+    if path.is_file() and pq.read_table(path).equals(table):
+        return
     with atomic(path) as temporary:
         pq.write_table(table, temporary)

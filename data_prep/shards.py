@@ -1,4 +1,4 @@
-"""One shard: some utterances' features in one Parquet file, and the Ray Data tasks that write shards."""
+"""Shards of a feature table: what one holds, whether it is there, and Ray Data tasks that write those that are not."""
 
 from __future__ import annotations
 
@@ -7,134 +7,164 @@ import json
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from sersearch.audio import Extractor, extractor_from_card, load_audio
+from sersearch.audio import RATE, Extractor, extractor_from_card, load_audio
 from sersearch.data.atomic import atomic, write_json
 from sersearch.data.schema import Rejected, feature_schema
-from sersearch.errors import AudioError
-
-RATE = 16_000
+from sersearch.errors import AudioError, DataError
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A fixed piece of a manifest and the file that its features go to."""
+    """Consecutive rows of a manifest, and the Parquet file that gets their features. Plain JSON but for the paths."""
 
-    rows: pa.Table
-    root: Path
-    path: Path
-    card: dict[str, Any]
-    key: str
-    """Hash of what the features are made of: the rows, the extractor, and the audio files' sizes and times."""
+    path: Path  # of the Parquet file; beside it lies the record, of the same name in .json
+    root: Path  # of the audio
+    rows: list[dict[str, Any]]
+    card: dict[str, Any]  # the extractor's
+    key: str  # sha256 of all that the file is made from
 
     @classmethod
     def of(cls, rows: pa.Table, root: Path, path: Path, extract: Extractor) -> Shard:
-        """The shard of `rows`, whose audio lies below `root`."""
-        card = extract.card()
-        source = [card, rows.to_pylist(), [_stamp(root / name) for name in rows["path"].to_pylist()]]
-        key = hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()
-        return cls(rows, root, path, card, key)
-
-    @property
-    def _note(self) -> Path:
-        return self.path.with_suffix(".json")
+        """The shard of `rows`; its key covers them, the extractor and the size and time of every source file."""
+        listed, card = rows.to_pylist(), extract.card()
+        decisive = {name: value for name, value in card.items() if name != "versions"}
+        made_from = [listed, decisive, [_stamp(root / row["path"]) for row in listed]]
+        return cls(path, root, listed, card, hashlib.sha256(json.dumps(made_from).encode()).hexdigest())
 
     def done(self) -> bool:
-        """Whether the file is there and was made from the same."""
+        """Whether the file is there, whole, and made from what the corpus and the extractor are now."""
         try:
-            note = json.loads(self._note.read_text("utf-8"))
-        except (OSError, ValueError):
+            record = self._record()
+            return bool(record["key"] == self.key and record["bytes"] == self.path.stat().st_size)
+        except (OSError, ValueError, KeyError, TypeError):
             return False
-        return bool(note.get("key") == self.key and self.path.is_file() and _sha256(self.path) == note.get("sha256"))
 
     def entry(self) -> dict[str, Any]:
-        """The shard in the features' card: file, rows, sha256."""
-        note = json.loads(self._note.read_text("utf-8"))
-        return {"file": self.path.name, "rows": note["rows"], "sha256": note["sha256"]}
+        """The shard's line in the feature set's card."""
+        record = self._record()
+        return {"file": self.path.name, "rows": record["rows"], "sha256": record["sha256"]}
 
     def rejected(self) -> list[Rejected]:
-        """The utterances that could not be used, with reasons."""
-        return [Rejected(**row) for row in json.loads(self._note.read_text("utf-8"))["rejected"]]
+        """The rows whose audio could not be used."""
+        return [Rejected(**row) for row in self._record()["rejected"]]
 
-    def write(self) -> int:
-        """Decode, extract and write; note what cannot be used. Returns the number of utterances read."""
+    def write(self) -> None:
+        """Decode and extract every row, write the file, then the record."""
         extract = extractor_from_card(self.card)
-        good, rejected = [], []
-        for row in self.rows.to_pylist():
+        rows, features, rejected = [], [], []
+        for row in self.rows:
             try:
                 samples = load_audio(self.root / row["path"], row["start"], row["end"])
-                features = extract(samples)
+                matrix = extract(samples)
             except AudioError as error:
-                rejected.append({"id": row["id"], "path": row["path"], "reason": str(error)})
+                reason = str(error).removeprefix(f"{self.root / row['path']}: ")
+                rejected.append(asdict(Rejected(row["id"], row["path"], reason)))
                 continue
-            row |= {
-                "duration": len(samples) / RATE,
-                "frames": len(features),
-                "audio_sha256": hashlib.sha256(samples.tobytes()).hexdigest(),
-            }
-            good.append((row, features))
+            digest = hashlib.sha256(samples.tobytes()).hexdigest()
+            rows.append(row | {"duration": len(samples) / RATE, "frames": len(matrix), "audio_sha256": digest})
+            features.append(matrix)
         with atomic(self.path) as temporary:
-            pq.write_table(_table(good, int(self.card["dims"])), temporary, compression="zstd")
-        note = {"key": self.key, "rows": len(good), "sha256": _sha256(self.path), "rejected": rejected}
-        write_json(self._note, note)
-        return len(self.rows)
+            pq.write_table(_table(rows, features, extract.dims), temporary, use_dictionary=False, compression="zstd")
+            digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
+            size = temporary.stat().st_size
+        record = {"key": self.key, "rows": len(rows), "bytes": size, "sha256": digest, "rejected": rejected}
+        write_json(self.path.with_suffix(".json"), record)
+
+    def _record(self) -> dict[str, Any]:
+        record: dict[str, Any] = json.loads(self.path.with_suffix(".json").read_text("utf-8"))
+        return record
 
 
-def _table(good: list[tuple[dict[str, Any], np.ndarray]], dims: int) -> pa.Table:
-    schema = feature_schema(dims)
-    columns = {name: [row[name] for row, _ in good] for name in schema.names if name != "features"}
-    flat = np.concatenate([f.reshape(-1) for _, f in good]) if good else np.zeros(0, np.float32)
-    frames = pa.FixedSizeListArray.from_arrays(pa.array(flat, pa.float32()), dims)
-    offsets = np.cumsum([0, *(len(f) for _, f in good)], dtype=np.int32)
-    arrays = {name: pa.array(values, schema.field(name).type) for name, values in columns.items()}
-    arrays["features"] = pa.ListArray.from_arrays(pa.array(offsets), frames)
-    return pa.Table.from_arrays([arrays[name] for name in schema.names], schema=schema)
-
-
-def _stamp(path: Path) -> list[int]:
+def _stamp(path: Path) -> list[int] | None:
+    """Size and time of a file; None where it is missing."""
     try:
-        stat = path.stat()
+        status = path.stat()
     except OSError:
-        return []  # reported as missing when the shard is written
-    return [stat.st_size, stat.st_mtime_ns]
+        return None
+    return [status.st_size, status.st_mtime_ns]
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _write(row: dict[str, Any], shards: list[Shard]) -> dict[str, Any]:
-    return {"rows": shards[int(row["item"])].write()}
+def _table(rows: list[dict[str, Any]], features: list[NDArray[np.float32]], dims: int) -> pa.Table:
+    """Rows and their features as an Arrow table of :func:`feature_schema`, the features as fixed-size lists."""
+    schema = feature_schema(dims)
+    frames = np.concatenate([*features, np.empty((0, dims), np.float32)])
+    offsets = np.concatenate([[0], np.cumsum([len(matrix) for matrix in features])]).astype(np.int32)
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(frames.reshape(-1)), dims)
+    column = pa.ListArray.from_arrays(pa.array(offsets), vectors)
+    plain = pa.Table.from_pylist(rows, schema=pa.schema(list(schema)[:-1]))
+    return plain.append_column(schema.field("features"), column.cast(schema.field("features").type))
 
 
 def run_shards(shards: list[Shard], workers: int | None) -> Iterator[int]:
-    """Write `shards` as Ray Data tasks, one a shard; yields the utterances of each as it is done.
+    """Write the shards, each in a Ray Data task of one CPU; yield the number of rows of each as it is finished.
 
-    Starts a local Ray where none runs, and stops it again. A task carries rows and file names, no audio.
+    A failure that no row explains (a full disk) is a DataError; the shards written so far stay.
     """
-    # One thread a process: the processes already take every core.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    import ray
+
+    with _ray(workers):
+        items = [{"shard": _to_json(shard)} for shard in shards]
+        try:
+            written = ray.data.from_items(items, override_num_blocks=len(items)).map(_write)
+            for row in written.iter_rows():
+                yield int(row["rows"])
+        except ray.exceptions.RayTaskError as error:
+            cause = _root_cause(error)
+            if isinstance(cause, (OSError, DataError)):
+                raise DataError(
+                    f"extraction stopped: {cause}; once that is mended, the same command goes on"
+                ) from error
+            raise
+
+
+def _to_json(shard: Shard) -> str:
+    return json.dumps(asdict(shard) | {"path": str(shard.path), "root": str(shard.root)})
+
+
+def _write(row: dict[str, Any]) -> dict[str, Any]:
+    """The Ray Data task: one row of the data set is one shard."""
+    fields = json.loads(row["shard"])
+    shard = Shard(**fields | {"path": Path(fields["path"]), "root": Path(fields["root"])})
+    shard.write()
+    return {"rows": len(shard.rows)}
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+@contextmanager
+def _ray(workers: int | None) -> Iterator[None]:
+    """A Ray to run in: the one that is there, that of RAY_ADDRESS, or a quiet one of our own for the duration."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the behaviour that Ray announces as its default
     import ray
     import ray.data
 
-    started = not ray.is_initialized()
-    if started:
-        ray.init(num_cpus=workers, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+    ours = not ray.is_initialized()
+    if ours:
+        local: dict[str, Any] = {"address": "local", "num_cpus": workers, "include_dashboard": False}
+        ray.init(**({} if "RAY_ADDRESS" in os.environ else local), log_to_driver=False, logging_level=logging.ERROR)
+    context, logger = ray.data.DataContext.get_current(), logging.getLogger("ray.data")
+    bars, level = context.enable_progress_bars, logger.level
+    context.enable_progress_bars = False
+    logger.setLevel(logging.ERROR)
     try:
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
-        dataset = ray.data.from_items(list(range(len(shards))), override_num_blocks=len(shards))
-        written = dataset.map(_write, fn_args=(shards,), num_cpus=1)
-        for row in written.iter_rows():
-            yield int(row["rows"])
+        yield
     finally:
-        if started:
+        context.enable_progress_bars = bars
+        logger.setLevel(level)
+        if ours:
             ray.shutdown()

@@ -174,6 +174,19 @@ def _assignments(texts: list[str]) -> dict[str, object]:
 
 
 @app.command()
+def report(
+    study: Annotated[str, typer.Argument(help="A study's name or folder.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to write; `report` in the study's by default.")] = None,
+    studies: Root = Path("studies"),
+) -> None:
+    """Write figures, tables and one static page of a study."""
+    from sersearch.report import write_report
+    from sersearch.study import Study
+
+    print(write_report(Study.open(study, studies).folder, out))
+
+
+@app.command()
 def export(
     study: Annotated[str, typer.Argument(help="A study's name or folder.")],
     out: Annotated[Path, typer.Option(help="Folder to write the model to.")],

@@ -365,7 +365,7 @@ def _over(folder: Path) -> dict[int, tuple[str, str]]:
 
     try:
         trials = Study.open(folder).trials()
-    except (StudyError, OSError, ValueError):  # a study that has no journal yet
+    except (StudyError, OSError, ValueError, LookupError, TypeError):  # no journal, or none that can be read
         return {}
     return {trial.number: (trial.state, trial.reason) for trial in trials if trial.state in _STATUS}
 

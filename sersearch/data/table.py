@@ -78,15 +78,16 @@ def _cards(root: Path, features: str) -> tuple[dict[str, Any], dict[str, Any]]:
     prep = f"sersearch prep CORPUS ROOT --features {features} --out {root}"
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; `{prep}` makes it")
+    path = root / features / "card.json"
+    if path.parent.is_dir() and not path.is_file():
+        raise DataError(f"{root}: its {features} features are unfinished; run `{prep}` again, it goes on where it was")
     if not (root / "corpus.json").is_file():
         raise DataError(f"{root}: not a prepared corpus (it has no corpus.json); `{prep}` makes one")
-    corpus, path = _read_json(root / "corpus.json"), root / features / "card.json"
-    prep = prep.replace("CORPUS ROOT", f"{corpus.get('corpus')} {corpus.get('root')}")
+    corpus = _read_json(root / "corpus.json")
     if path.is_file():
         return corpus, _read_json(path)
-    if path.parent.is_dir():
-        raise DataError(f"{root}: its {features} features are unfinished; run `{prep}` again, it goes on where it was")
     present = sorted(card.parent.name for card in root.glob("*/card.json"))
+    prep = prep.replace("CORPUS ROOT", f"{corpus.get('corpus')} {corpus.get('root')}")
     raise DataError(f"{root}: no features called {features!r}, {one_of(features, present)}; `{prep}` adds them")
 
 

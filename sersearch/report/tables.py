@@ -1,0 +1,83 @@
+"""The table of trials as CSV (everything) and Markdown (what people compare)."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from sersearch.data.atomic import atomic
+from sersearch.report.summary import Summary
+from sersearch.study import TrialRecord
+
+
+def best_metrics(trial: TrialRecord) -> dict[str, Any]:
+    """What was reported in the epoch that the trial's value is of."""
+    return next((dict(event["metrics"]) for event in trial.epochs if event["epoch"] == trial.best_epoch), {})
+
+
+def write_csv(summary: Summary, path: Path) -> None:
+    """Each trial with its whole configuration and all metrics of its best epoch; column names as in the journal."""
+    params = list(dict.fromkeys(name for trial in summary.trials for name in trial.params))
+    metrics = sorted({name for trial in summary.trials for name in best_metrics(trial)})
+    head = ["trial", "state", "reason", "value", "best_epoch", "epochs", "seconds"]
+    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        # A scheduled learning rate is both: what the trial began with, and what it had come to.
+        writer.writerow([*head, *params, *(f"{n}_at_best" if n in {*head, *params} else n for n in metrics)])
+        for trial in summary.trials:
+            at_best = best_metrics(trial)
+            fixed = [trial.number, trial.state, trial.reason, trial.value, trial.best_epoch, len(trial.epochs)]
+            writer.writerow(
+                [*fixed, round(trial.seconds, 3), *(trial.params.get(n) for n in params), *map(at_best.get, metrics)]
+            )
+
+
+def columns(summary: Summary) -> list[str]:
+    """The headings of :func:`row`."""
+    return ["trial", *(axis.name for axis in summary.axes), summary.label, "best epoch", "epochs", "time", "ended"]
+
+
+def row(summary: Summary, trial: TrialRecord) -> list[str]:
+    """One trial as people read it."""
+    searched = [text(trial.searched.get(axis.name)) for axis in summary.axes]
+    state = trial.state + (f": {trial.reason}" if trial.reason else "")
+    value = "" if trial.value is None else f"{trial.value:.4f}"
+    epochs = str(len(trial.epochs))
+    return [str(trial.number), *searched, value, text(trial.best_epoch), epochs, duration(trial.seconds), state]
+
+
+def write_markdown(summary: Summary, path: Path) -> None:
+    """The trials, best first, as a Markdown table."""
+    lines = [columns(summary), ["---"] * len(columns(summary)), *(row(summary, trial) for trial in ranked(summary))]
+    cells = [[_escape(cell) if i != 1 else cell for cell in line] for i, line in enumerate(lines)]
+    with atomic(path) as temporary:
+        temporary.write_text("".join(f"| {' | '.join(line)} |\n" for line in cells), "utf-8")
+
+
+def ranked(summary: Summary) -> list[TrialRecord]:
+    """Trials by value, best first; failed ones and those without a value last."""
+    scored = sorted(summary.scored, key=lambda trial: (-(trial.value or 0.0), trial.number))
+    return [*scored, *(trial for trial in summary.trials if trial not in scored)]
+
+
+def text(value: Any) -> str:
+    """A value as people read it: six digits at most, nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return ", ".join(map(text, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 42 s, 3 min 5 s or 2 h 10 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _escape(cell: str) -> str:
+    flat = " ".join(cell.split()).replace("\\", "\\\\")
+    return flat.replace("|", "\\|").replace("<", "&lt;").replace("`", "\\`")

@@ -1,0 +1,238 @@
+"""Reports of studies written by hand: what stands in them, and what they refuse."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sersearch.errors import StudyError
+from sersearch.report import maps, write_report
+from sersearch.report.summary import Summary, pretty
+from sersearch.study import Study
+from tests.report import studies
+
+CONTINUOUS = {
+    "search": {"learning_rate": {"low": 1e-4, "high": 0.1, "log": True}, "alpha": {"low": 0.0, "high": 1.0}},
+    "objective": {"metric": "dev_ua"},
+}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return studies.alpha_beta(tmp_path_factory.mktemp("report") / "hand")
+
+
+@pytest.fixture(scope="module")
+def page(study: Path) -> str:
+    return write_report(study).read_text()
+
+
+def visible(page: str) -> str:
+    """The page's text without markup and runs of blanks."""
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", page))
+
+
+def test_a_report_holds_its_figures_and_tables(study: Path, page: str) -> None:
+    files = {path.name for path in (study / "report").iterdir()}
+    pictures = ["heatmap_alpha_beta", "learning_curves", "losses", "importance", "confusion"]
+    assert files == {"index.html", "trials.csv", "trials.md", *(f"{name}.png" for name in pictures)}
+    for name in pictures:
+        assert f'<figure id="{name}">' in page
+    assert page.count('src="data:image/png;base64,') == len(pictures)
+
+
+def test_the_page_needs_no_server_and_no_script(page: str) -> None:
+    assert not re.search(r"<(script|link|iframe)", page)
+    assert not re.findall(r"(?:src|href)=\"(?!data:image/png;base64,)", page)
+    assert "http" not in re.sub(r"base64,[^\"]+", "", page)
+
+
+def test_the_page_tells_what_a_reader_must_know(page: str) -> None:
+    text = visible(page)
+    assert "Synthetic demo corpus." in text
+    assert "development set; the test set was not used" in text
+    assert "24 trials (16 complete, 1 failed, 7 pruned)" in text
+    assert "Trial 0: development UA 0.7363 in epoch 8 of 8" in text
+    assert "LOSO, test speaker s9, development speaker s8" in text
+    assert "1 sentence in both train and dev, as the protocol means it" in text
+    assert "1 audio in both train and test: a leak" in text
+    assert "loss is NaN in epoch 1 alpha = 1, beta = 0.1" in text
+    assert "asha, grace_epochs 2, reduction_factor 3" in text
+    assert "nothing is interpolated" in text
+    assert "c0ffee" in text
+
+
+def test_a_real_corpus_has_no_banner(tmp_path: Path) -> None:
+    writer = studies.Writer(tmp_path / "hand", data={"corpus": "nemo", "synthetic": False})
+    writer.trial(0, {"alpha": 0.4, "beta": 0.6}, 2)
+    assert "Synthetic" not in write_report(tmp_path / "hand").read_text()
+
+
+def test_the_tables_list_every_trial(study: Path, page: str) -> None:
+    with (study / "report" / "trials.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["trial"]) for row in rows] == list(range(24))
+    assert rows[0]["channels"] == "[8, 16, 32]"
+    assert float(rows[0]["dev_wa"]) == pytest.approx(0.95 * float(rows[0]["value"]))
+    assert (rows[0]["learning_rate"], rows[0]["learning_rate_at_best"]) == ("0.02", "0.02")
+    assert (rows[7]["state"], rows[7]["value"], rows[7]["reason"]) == ("failed", "", "loss is NaN in epoch 1")
+    lines = (study / "report" / "trials.md").read_text().splitlines()
+    assert len(lines) == 26
+    assert lines[0] == "| trial | alpha | beta | development UA | best epoch | epochs | time | ended |"
+    assert lines[2] == "| 0 | 0.4 | 0.6 | 0.7363 | 8 | 8 | 24 s | complete: epochs |"
+    assert lines[-1].startswith("| 7 |")
+
+
+def test_the_same_study_gives_the_same_bytes(study: Path, page: str, tmp_path: Path) -> None:
+    again = write_report(study, tmp_path / "again")
+    for path in again.parent.iterdir():
+        assert path.read_bytes() == (study / "report" / path.name).read_bytes()
+
+
+def test_heat_map_cells_are_the_tried_points(study: Path) -> None:
+    summary = Summary(Study.open(study))
+    (pair,) = summary.pairs
+    axes = maps.heat_map(summary, *pair).axes[0]
+    values = axes.images[0].get_array()
+    assert values.shape == (10, 10)
+    tried = {(t.searched["beta"], t.searched["alpha"]) for t in summary.scored}
+    assert values.count() == len(tried)
+    assert values[5, 3] == pytest.approx(summary.best.value)  # beta 0.6, alpha 0.4
+    assert "0.736\nn = 2" in [text.get_text() for text in axes.texts]
+    hatched = [patch for patch in axes.patches if patch.get_hatch()]
+    whole = {(t.searched["beta"], t.searched["alpha"]) for t in summary.complete}
+    assert len(hatched) == len(tried - whole) == 5
+    assert len(axes.lines) == 1  # the failed trial's cross
+
+
+def test_a_continuum_is_drawn_as_points(tmp_path: Path) -> None:
+    writer = studies.Writer(tmp_path / "hand", space=CONTINUOUS)
+    for number in range(9):
+        state = "pruned" if number == 3 else "complete"
+        searched = {"learning_rate": 10 ** (-4 + number / 3), "alpha": number * 0.37 % 1}
+        writer.trial(number, searched, 3, state, "", 0.3 + number / 30)
+    page = write_report(tmp_path / "hand").read_text()
+    assert "heatmap_learning_rate_alpha" in page
+    assert "Each point is a trial" in page
+
+
+def test_one_searched_parameter_gives_a_curve(tmp_path: Path) -> None:
+    axis = {"alpha": studies.STEP}
+    writer = studies.Writer(tmp_path / "hand", space={"search": axis, "objective": {"metric": "dev_ua"}})
+    for number in range(4):
+        writer.trial(number, {"alpha": round(0.1 + 0.2 * number, 1)}, 2, "complete", "", 0.4 + number / 30)
+    page = write_report(tmp_path / "hand").read_text()
+    assert (tmp_path / "hand" / "report" / "curve_alpha.png").exists()
+    assert "Not shown: 4 completed trials; importance needs 8 or more." in visible(page)
+
+
+@pytest.mark.parametrize(
+    ("tops", "alphas", "reason"),
+    [
+        ([0.5] * 9, range(9), "all completed trials have the same value"),
+        (range(9), [0] * 9, "fewer than two hyperparameters differ"),
+    ],
+)
+def test_importance_says_why_it_is_not_shown(tmp_path: Path, tops: Any, alphas: Any, reason: str) -> None:
+    writer = studies.Writer(tmp_path / "hand")
+    for number, (top, alpha) in enumerate(zip(tops, alphas, strict=True)):
+        searched = {"alpha": 0.1 + 0.1 * alpha, "beta": round(0.1 + 0.1 * number, 1)}
+        writer.trial(number, searched, 1, "complete", "", 0.1 + top / 10)
+    with pytest.raises(StudyError, match=reason):
+        maps.importance(Summary(Study.open(tmp_path / "hand")))
+
+
+def test_importance_finds_what_matters(tmp_path: Path) -> None:
+    writer = studies.Writer(tmp_path / "hand")
+    for number in range(25):
+        alpha, beta = 0.1 + 0.2 * (number % 5), 0.1 + 0.2 * (number // 5)
+        writer.trial(number, {"alpha": round(alpha, 1), "beta": round(beta, 1)}, 1, "complete", "", 0.8 * alpha)
+    shares = maps.importance(Summary(Study.open(tmp_path / "hand")))
+    assert list(shares) == ["alpha", "beta"]
+    assert shares["alpha"] > 0.9
+
+
+def test_a_running_study_with_one_epoch_has_a_report(tmp_path: Path) -> None:
+    studies.Writer(tmp_path / "hand", state="running").trial(0, {"alpha": 0.4, "beta": 0.6}, 1, "running")
+    assert "1 trial (1 running)" in visible(write_report(tmp_path / "hand").read_text())
+
+
+def test_names_and_reasons_cannot_break_the_page(tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>|`x`\nnext"
+    writer = studies.Writer(tmp_path / "hand", git_commit=evil, data={"corpus": evil, "synthetic": False})
+    writer.trial(0, {"alpha": 0.4, "model": evil}, 1)
+    writer.trial(1, {"alpha": 0.5, "model": "aae"}, 0, "failed", evil)
+    page = write_report(tmp_path / "hand").read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    lines = (tmp_path / "hand" / "report" / "trials.md").read_text().splitlines()
+    assert len(lines) == 4
+    assert r"&lt;script>alert(1)&lt;/script>\|\`x\` next" in lines[-1]
+
+
+def test_the_test_result_is_shown_once_there_is_one(tmp_path: Path) -> None:
+    study = studies.alpha_beta(tmp_path / "hand", trials=3)
+    result = {
+        "trial": 2,
+        "utterances": 40,
+        **{"ua": 0.5, "wa": 0.51, "f1": 0.49},
+        "classes": list(studies.CLASSES),
+        "confusion": [[5, 3, 1, 1], [0, 9, 1, 0], [2, 2, 6, 0], [1, 1, 1, 7]],
+        "speakers": {"s9": {"utterances": 40, "ua": 0.5, "wa": 0.51, "f1": 0.49}},
+        "speaker_verification": {"eer": None, "reason": "the model has no speaker task"},
+        "tested_before": [1],
+    }
+    (study / "evaluation").mkdir()
+    (study / "evaluation" / "test.json").write_text(json.dumps(result))
+    text = visible(write_report(study).read_text())
+    assert "Trial 2 on 40 test utterances: UA 0.5000, WA 0.5100, F1 0.4900" in text
+    assert "This is not the trial that the development set chose (0)." in text
+    assert "The test set was used before, for trial 1" in text
+    assert "the test set was not used" not in text
+    assert "No EER: the model has no speaker task." in text
+
+
+def test_a_lost_checkpoint_costs_only_the_confusion_matrix(tmp_path: Path) -> None:
+    writer = studies.Writer(tmp_path / "hand")
+    writer.trial(0, {"alpha": 0.4, "beta": 0.6}, 2)
+    (tmp_path / "hand" / "ray" / "trial0" / "dev_predictions.csv").unlink()
+    text = visible(write_report(tmp_path / "hand").read_text())
+    assert "Not shown: " in text
+    assert "dev_predictions.csv: cannot be read" in text
+
+
+def test_what_cannot_be_reported(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="isn't a study"):
+        write_report(tmp_path / "none")
+    writer = studies.Writer(tmp_path / "hand")
+    writer.trial(0, {"alpha": 0.4, "beta": 0.6}, 0, "failed", "no memory")
+    with pytest.raises(StudyError, match="no trial that finished an epoch"):
+        write_report(tmp_path / "hand")
+    assert not (tmp_path / "hand" / "report").exists()
+    writer.trial(1, {"alpha": 0.4, "beta": 0.6}, 1)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StudyError, match=r"file: the report cannot be written \(File exists\)"):
+        write_report(tmp_path / "hand", tmp_path / "file")
+
+
+def test_metrics_have_names_for_people() -> None:
+    assert [pretty(name) for name in ("dev_ua", "train_loss_emotion", "learning_rate", "dev_speaker_wa")] == [
+        "development UA",
+        "training loss, emotion",
+        "learning rate",
+        "development speaker WA",
+    ]
+
+
+def test_importing_the_report_is_cheap() -> None:
+    heavy = "{'matplotlib', 'optuna', 'mlflow', 'torch', 'ray', 'pandas', 'jinja2'}"
+    code = f"import sys, sersearch.report; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
