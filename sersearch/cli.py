@@ -90,7 +90,9 @@ def tune(
     dev_speaker: Annotated[str | None, typer.Option(help="LOSO: who develops; the next one by default.")] = None,
     fold: Annotated[int | None, typer.Option(help="k-fold: the fold that is tested, from 1.")] = None,
     folds: Annotated[int, typer.Option(help="k-fold: number of folds.")] = 10,
-    target: Annotated[str, typer.Option(help="What the emotion task predicts.")] = "emotion",
+    target: Annotated[
+        str, typer.Option(help="emotion, emotion4, activation_levels, valence_levels, clusters3 or clusters5.")
+    ] = "emotion",
     method: Annotated[str | None, typer.Option(help="grid, random or tpe; the space's by default.")] = None,
     trials: Annotated[int | None, typer.Option(help="Number of trials; the space's by default.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Most epochs of a trial; the space's by default.")] = None,

@@ -1,4 +1,4 @@
-"""What is predicted: emotion classes, three levels of an attribute, clusters of the valence-activation space.
+"""What is predicted: emotion classes (all, or the paper's four), three levels of an attribute, clusters of the valence-activation space.
 
 Latif et al., TAFFC 2020, section 5 (the paper's "multi-task adversarial autoencoder").
 """
@@ -14,7 +14,10 @@ from sersearch.errors import ConfigError, DataError, one_of
 if TYPE_CHECKING:
     from sersearch.data.table import FeatureTable
 
-TARGETS = ("emotion", "activation_levels", "valence_levels", "clusters3", "clusters5")
+TARGETS = ("emotion", "emotion4", "activation_levels", "valence_levels", "clusters3", "clusters5")
+
+FOUR = ("anger", "happiness", "neutral", "sadness")
+"""The categorical emotions of section 5: the classes of `emotion4`."""
 
 LEVELS = {"activation": ("low", "medium", "high"), "valence": ("negative", "neutral", "positive")}
 
@@ -44,13 +47,13 @@ def labelled(table: FeatureTable, target: str) -> np.ndarray:
     known: np.ndarray = (rows["split"] != "unlabelled").fillna(True).to_numpy(bool)
     for column in _ATTRIBUTES.get(target, ("emotion",)):
         known = known & rows[column].notna().to_numpy(bool)
-    return known
+    return known & rows["emotion"].isin(FOUR).to_numpy(bool) if target == "emotion4" else known
 
 
 def target_codes(table: FeatureTable, target: str, train_rows: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     """Class codes (N,) int64 of all utterances, -1 = unlabelled, and the classes in the order of their codes.
 
-    - `emotion`: the table's emotions, sorted.
+    - `emotion`: the table's emotions, sorted; `emotion4`: the paper's four, others count as unlabelled.
     - `activation_levels`, `valence_levels`: three levels by Table 2. MSP-IMPROV has boundaries of its own; every other
       corpus gets IEMOCAP's, after its scale (`attribute_scale` of corpus.json) is mapped to 1 ... 5.
     - `clusters3`, `clusters5`: K-means in the valence-activation space, clusters numbered by valence, then activation.
@@ -61,9 +64,9 @@ def target_codes(table: FeatureTable, target: str, train_rows: np.ndarray) -> tu
     points than clusters.
     """
     known = labelled(table, target)
-    if target == "emotion":
+    if target in ("emotion", "emotion4"):
         names = table.utterances["emotion"].to_numpy(object)
-        classes = tuple(sorted(set(names[known])))
+        classes = tuple(sorted(set(names[known]))) if target == "emotion" else FOUR
         code = {name: number for number, name in enumerate(classes)}
         return np.array([code[n] if k else -1 for n, k in zip(names, known, strict=True)], np.int64), classes
     if target.endswith("_levels"):

@@ -45,6 +45,16 @@ def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
     return made
 
 
+def _mirror(folder: Path) -> optuna.Study:
+    """An empty study in `optuna.log`, for optuna-dashboard. Only written: the search itself runs in memory."""
+    path = folder / "optuna.log"
+    path.unlink(missing_ok=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
+    return optuna.create_study(study_name=folder.name, direction="maximize", storage=storage)
+
+
 class StudySearcher(Searcher):  # type: ignore[misc]
     """Suggests configurations: unfinished trials of `history` first, then new ones until the budget is used.
 
@@ -60,7 +70,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self.budget = len(self._grid) if self._grid is not None else space.trials
         """Trials in all, earlier ones included."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.study = optuna.create_study(study_name=space.name, direction="maximize")
+        self.study = optuna.create_study(study_name=folder.name, direction="maximize")
+        self._mirror = _mirror(folder)
         self._unfinished: deque[TrialRecord] = deque()
         self._numbers: dict[str, int] = {}
         self._values: dict[int, dict[int, float]] = {}
@@ -73,15 +84,15 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         unfinished = record.state in ("running", "interrupted")
         states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
         state = TrialState.RUNNING if unfinished else states[record.state]
-        self.study.add_trial(
-            create_trial(
-                state=state,
-                params=record.searched,
-                distributions=self._distributions,
-                value=record.value if state == TrialState.COMPLETE else None,
-                intermediate_values=values,
-            )
+        trial = create_trial(
+            state=state,
+            params=record.searched,
+            distributions=self._distributions,
+            value=record.value if state == TrialState.COMPLETE else None,
+            intermediate_values=values,
         )
+        for study in (self.study, self._mirror):
+            study.add_trial(trial)
         if unfinished:
             self._unfinished.append(record)
 
@@ -122,6 +133,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a step that doesn't divide the range, told by the space
             trial = self.study.ask(self._distributions)
+        self._mirror.add_trial(self.study.trials[number])
         self._numbers[trial_id] = number
         self._values[number] = {}
         return {name: round(v, 10) if isinstance(v, float) else v for name, v in trial.params.items()}
@@ -151,19 +163,18 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         frozen = self.study.trials[number]
         if frozen.state.is_finished():
             return
-        failed = error or result is None or result.get("failed") or not values
-        if failed:
-            self.study.tell(number, state=TrialState.FAIL)
-            return
-        assert result is not None
-        if result.get("done_by_itself"):
-            self.study.tell(number, max(values.values()))
-            return
-        live = optuna.Trial(self.study, frozen._trial_id)
-        for epoch, value in values.items():
-            if epoch not in frozen.intermediate_values:
-                live.report(value, epoch)
-        self.study.tell(number, state=TrialState.PRUNED)
+        if error or result is None or result.get("failed") or not values:
+            end: dict[str, Any] = {"state": TrialState.FAIL}
+        elif result.get("done_by_itself"):
+            end = {"values": max(values.values())}
+        else:
+            end = {"state": TrialState.PRUNED}
+        for study in (self.study, self._mirror):
+            live = optuna.Trial(study, study.trials[number]._trial_id)
+            for epoch, value in values.items():
+                if epoch not in frozen.intermediate_values:
+                    live.report(value, epoch)
+            study.tell(number, **end)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the journal is the state."""

@@ -24,6 +24,15 @@ def test_emotions_are_sorted_and_unlabelled_is_minus_one(memory_table):
     assert codes.dtype == np.int64
 
 
+def test_four_emotions_are_the_papers_and_others_have_no_label(memory_table):
+    said = ("sadness", "fear", None, "anger", "neutral", "happiness")
+    table = memory_table([{"speaker": "a", "emotion": e} for e in said])
+    codes, classes = target_codes(table, "emotion4", NO_ROWS)
+    assert classes == ("anger", "happiness", "neutral", "sadness")
+    assert codes.tolist() == [3, -1, -1, 0, 2, 1]
+    assert strata(table, "emotion4").tolist() == codes.tolist()
+
+
 def test_a_label_in_the_official_unlabelled_part_is_not_used(memory_table):
     table = memory_table([{"speaker": "a", "emotion": "sad", "split": s} for s in ("train", "unlabelled", None)])
     assert target_codes(table, "emotion", NO_ROWS)[0].tolist() == [0, -1, 0]

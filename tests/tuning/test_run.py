@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import optuna
 import pytest
 
 from sersearch.study import Study
@@ -65,6 +66,14 @@ def table(study: Study) -> list[tuple[object, ...]]:
     ]
 
 
+def mirrored(study: Study) -> list[tuple[object, ...]]:
+    """Trials as optuna-dashboard shows them."""
+    backend = optuna.storages.journal.JournalFileBackend(str(study.folder / "optuna.log"))
+    shown = optuna.load_study(study_name=study.name, storage=optuna.storages.JournalStorage(backend))
+    names = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+    return [(pytest.approx(t.params), names[t.state.name]) for t in shown.trials]
+
+
 @pytest.mark.slow
 def test_a_killed_search_resumes_to_the_undisturbed_result(work: Path) -> None:
     undisturbed = start(work, "undisturbed")
@@ -75,6 +84,8 @@ def test_a_killed_search_resumes_to_the_undisturbed_result(work: Path) -> None:
     assert {t.state for t in whole.trials()} >= {"complete", "failed"}, "a NaN trial must not end the study"
     failed = [t for t in whole.trials() if t.state == "failed"]
     assert all(t.params["learning_rate"] == 1e30 and "epoch" in t.reason for t in failed)
+
+    assert mirrored(whole) == [(t.searched, t.state) for t in whole.trials()]
 
     killed = start(work, "killed")
     journal = work / "studies" / "killed" / "trials.jsonl"
