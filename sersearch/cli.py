@@ -20,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+TARGETS = "emotion, emotion4, activation_levels, valence_levels, clusters3 or clusters5"
 Root = Annotated[Path, typer.Option("--studies", help="Folder of studies.")]
 
 

@@ -1,4 +1,4 @@
-"""What is predicted: emotion classes (all, or the paper's four), three levels of an attribute, clusters of the valence-activation space.
+"""What is predicted: emotions (all, or the paper's four), three levels of an attribute, clusters of two attributes.
 
 Latif et al., TAFFC 2020, section 5 (the paper's "multi-task adversarial autoencoder").
 """
