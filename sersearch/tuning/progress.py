@@ -95,9 +95,8 @@ class Live:
 
 def announce(space: SearchSpace) -> None:
     """Say what of the settings isn't the paper's."""
-    differences = space.differences()
-    if differences:
-        print("Unlike the paper: " + "; ".join(differences))
+    if differences := space.differences():
+        print("Unlike the family's defaults, the paper's values: " + "; ".join(differences))
 
 
 def summary(study: Study) -> None:

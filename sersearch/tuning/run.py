@@ -20,7 +20,7 @@ from sersearch.families import get_family
 from sersearch.study import STUDIES, Study
 from sersearch.training import CPU_ENVIRONMENT, Engine
 from sersearch.tuning.space import SearchSpace, signature_count
-from sersearch.tuning.trainable import load_data
+from sersearch.tuning.trainable import device, load_data
 
 OnEvent = Callable[[str, int, dict[str, Any]], None]
 """Called with what the journal gets: event (start, epoch, end), trial and fields; first with `begin` and the trials."""
@@ -109,7 +109,7 @@ def dry_run(request: TuneRequest) -> DryRun:
     data, _, card = _data(request)
     family = get_family(space.family)
     config = space.config(space.paper_point() or _middle(space))
-    engine = Engine(family, data)
+    engine = Engine(family, data, device())
     seconds, steps = engine.time_epoch(config)
     trials = len(space.grid()) if space.method == "grid" else space.trials
     state = engine.state(engine.join(config, request.seed, space.epochs))

@@ -153,10 +153,10 @@ class SearchSpace(_Strict):
         return _checked({**self.model_dump(), **{k: v for k, v in changes.items() if v is not None}}, self.name)
 
     def differences(self) -> list[str]:
-        """What `fixed` makes unlike the paper's setting, a line each."""
-        paper = get_family(self.family).config().to_dict()
-        fixed = get_family(self.family).config.from_dict(self.fixed).to_dict()
-        return [f"{n}: {fixed[n]} (paper: {paper[n]})" for n in self.fixed if fixed[n] != paper[n]]
+        """What `fixed` makes unlike the family's defaults, which are the paper's values where it states them."""
+        config = get_family(self.family).config
+        default, fixed = config().to_dict(), config.from_dict(self.fixed).to_dict()
+        return [f"{n} {fixed[n]} (default {default[n]})" for n in self.fixed if fixed[n] != default[n]]
 
 
 def space_names() -> list[str]:

@@ -25,7 +25,7 @@ class AAEConfig(Config):
     )
     tasks: Literal["mtl", "stl"] = static("mtl", "mtl: emotion, gender, speaker; stl: emotion alone, L_c = beta L_E")
     generator_loss: Literal["non_saturating", "saturating"] = static(
-        "non_saturating", "encoder's adversarial loss: -log D(E(x)), or Eq. 5's log(1 - D(E(x))); ours, not the paper's"
+        "non_saturating", "encoder's adversarial loss: -log D(E(x)), settled here, or log(1 - D(E(x))), as Eq. 5 prints"
     )
     channels: tuple[int, int, int] = static(
         (32, 32, 32), "channels of the three convolutions; the last gives the 16 x 16 x 32 latent code of section 4.3"
