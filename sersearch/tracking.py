@@ -25,11 +25,11 @@ from urllib.parse import urlsplit
 
 from sersearch.confusion import confusion_artifacts
 from sersearch.errors import DataError, StudyError
-from sersearch.mlflow_uri import absolute, artifact_location, check_uri, default_uri, redact
-from sersearch.provenance import git_commit, versions
+from sersearch.mlflow_uri import absolute, artifact_location, redact
+from sersearch.provenance import versions
 from sersearch.spool import Event, Spool
 
-__all__ = ["Tracker", "check_uri", "confusion_artifacts", "default_uri", "git_commit", "redact", "versions"]
+__all__ = ["Tracker"]
 
 Warn = Callable[[str, Exception | None], None]
 # MLflow says how a run ended in three words; the tag `sersearch.state` keeps ours.

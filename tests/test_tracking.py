@@ -16,9 +16,12 @@ from typing import Any
 import pytest
 
 from sersearch import tracking
+from sersearch.confusion import confusion_artifacts
 from sersearch.errors import DataError, TrackingError
+from sersearch.mlflow_uri import check_uri, default_uri, redact
+from sersearch.provenance import git_commit, versions
 from sersearch.spool import Spool
-from sersearch.tracking import Tracker, check_uri, confusion_artifacts, default_uri, git_commit, redact, versions
+from sersearch.tracking import Tracker
 
 # MLflow's own use of SQLAlchemy
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")

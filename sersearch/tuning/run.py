@@ -81,7 +81,7 @@ def tune(request: TuneRequest, on_event: OnEvent | None = None) -> Study:
     Raises what the checks find (:class:`ConfigError`, :class:`DataError`, :class:`StudyError`, :class:`TrackingError`)
     before Ray starts, and KeyboardInterrupt, with the study resumable, when it is interrupted.
     """
-    from sersearch.tracking import check_uri, default_uri
+    from sersearch.mlflow_uri import check_uri, default_uri
 
     uri = request.tracking_uri or default_uri(request.root.parent)
     check_uri(uri)
@@ -165,7 +165,8 @@ def _data(request: TuneRequest) -> tuple[Any, dict[str, Any], dict[str, Any]]:
 
 def _create(request: TuneRequest, uri: str) -> Study:
     from sersearch import __version__
-    from sersearch.tracking import git_commit, redact
+    from sersearch.mlflow_uri import redact
+    from sersearch.provenance import git_commit, versions
 
     space = request.space
     if space.method == "grid":
@@ -175,7 +176,8 @@ def _create(request: TuneRequest, uri: str) -> Study:
     meta = {
         "created": datetime.now(UTC).isoformat(timespec="microseconds"),
         "sersearch": __version__,
-        "git_commit": git_commit(Path.cwd()),
+        "git_commit": git_commit(Path(__file__).parent) or git_commit(Path.cwd()),
+        "versions": versions(),
         "space": space.model_dump(mode="json"),
         "method": space.method,
         "pruning": space.pruning.kind,
