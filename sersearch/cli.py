@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -116,7 +118,7 @@ def tune(
     if resume is not None:
         if space is not None or data is not None:
             raise ConfigError("--resume goes on with a study as it was begun; leave --space and --data out")
-        with progress.Live(Study.open(resume, studies)) as live:
+        with _interruptible(), progress.Live(Study.open(resume, studies)) as live:
             study = run.resume(resume, studies, live, concurrency)
         return progress.summary(study)
     if space is None:
@@ -153,9 +155,19 @@ def tune(
     progress.announce(chosen)
     if dry_run:
         return progress.show_dry_run(request, run.dry_run(request))
-    with progress.Live() as live:
+    with _interruptible(), progress.Live() as live:
         study = run.tune(request, live)
     progress.summary(study)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Say after Ctrl-C how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        print(f"Interrupted. {interrupt}", file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 def _assignments(texts: list[str]) -> dict[str, object]:
@@ -264,8 +276,6 @@ def main() -> None:
     except SersearchError as error:
         print(f"Error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
 
 
 __all__ = ["app", "main"]

@@ -76,7 +76,7 @@ class Lane:
         else:
             progress.stale += 1
         if progress.epoch >= self.epochs:
-            progress.done, progress.reason = True, "epochs"
+            progress.done, progress.reason = True, "all epochs done"
         return best
 
     def apply(self, rule: HalveOnPlateau | None, rate: float) -> None:

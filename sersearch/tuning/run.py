@@ -213,6 +213,8 @@ def _run(study: Study, concurrency: int | None, uri: str, on_event: OnEvent | No
         try:
             _fit(study, space, concurrency, tracker, on_event)
             state = "finished"
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"`sersearch tune --resume {study.folder}` goes on") from None
         finally:
             _settle(study, tracker)
             tracker.finish(state)
