@@ -85,6 +85,7 @@ def spaces() -> None:
 
 @app.command()
 def tune(
+    context: typer.Context,
     space: Annotated[str | None, typer.Option(help="A space's name or YAML file.")] = None,
     data: Annotated[Path | None, typer.Option(help="A prepared corpus; the synthetic demo corpus by default.")] = None,
     aux: Annotated[Path | None, typer.Option(help="A prepared corpus for pre-training (speaker, gender).")] = None,
@@ -111,16 +112,11 @@ def tune(
     """Search a family's hyperparameters on the development set of a corpus."""
     from sersearch.data.protocols import Protocol
     from sersearch.errors import ConfigError
-    from sersearch.study import Study
     from sersearch.tuning import progress, run
     from sersearch.tuning.space import load_space
 
     if resume is not None:
-        if space is not None or data is not None:
-            raise ConfigError("--resume goes on with a study as it was begun; leave --space and --data out")
-        with _interruptible(), progress.Live(Study.open(resume, studies)) as live:
-            study = run.resume(resume, studies, live, concurrency)
-        return progress.summary(study)
+        return _resume(context, resume, studies, concurrency)
     if space is None:
         raise ConfigError("tune needs --space NAME (`sersearch spaces` lists them) or --resume STUDY")
     chosen = load_space(space)
@@ -160,6 +156,21 @@ def tune(
     progress.summary(study)
 
 
+def _resume(context: typer.Context, name: str, studies: Path, concurrency: int | None) -> None:
+    """Go on with a study; options that would change what it is are refused."""
+    from sersearch.errors import ConfigError
+    from sersearch.study import Study
+    from sersearch.tuning import progress, run
+
+    sources = {p.opts[0]: context.get_parameter_source(p.name or "") for p in context.command.params}
+    given = {option for option, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    if extra := sorted(given - {"--resume", "--studies", "--concurrency"}):
+        raise ConfigError(f"--resume goes on with a study as it was begun; leave out {', '.join(extra)}")
+    with _interruptible(), progress.Live(Study.open(name, studies)) as live:
+        study = run.resume(name, studies, live, concurrency)
+    progress.summary(study)
+
+
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """Say after Ctrl-C how to go on."""
@@ -175,6 +186,7 @@ def _assignments(texts: list[str]) -> dict[str, object]:
     import yaml
 
     from sersearch.errors import ConfigError
+    from sersearch.tuning.space import read_yaml
 
     values: dict[str, object] = {}
     for text in texts:
@@ -182,7 +194,7 @@ def _assignments(texts: list[str]) -> dict[str, object]:
         if not equals:
             raise ConfigError(f"--set {text}: expected NAME=VALUE, such as --set learning_rate=0.001")
         try:
-            values[name.strip()] = yaml.safe_load(value)
+            values[name.strip()] = read_yaml(value)
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {text}: {value!r} is not a YAML value ({error})") from None
     return values

@@ -88,8 +88,7 @@ class Config:
         if isinstance(value, list):
             value = tuple(value)
         if not _fits(value, declared):
-            hint = " (YAML reads 1e-4 as text; write 1.0e-4)" if isinstance(value, str) and declared is float else ""
-            raise ConfigError(f"params.{name}: {value!r} is not {_type_name(declared)}{hint}")
+            raise ConfigError(f"params.{name}: {value!r} is not {_type_name(declared)}")
         if declared in (int, float):
             low, high = meta["low"], meta["high"]
             below = low is not None and (value <= low if meta["low_open"] else value < low)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,20 @@ from sersearch.family import Config, Family
 
 SPACES = Path(search_spaces.__file__).parent
 Method = Literal["grid", "random", "tpe"]
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which 1e-3 is a number: YAML 1.1 reads it as text, for want of a point."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def read_yaml(text: str) -> Any:
+    """The content of a YAML text. Raises :class:`yaml.YAMLError`."""
+    return yaml.load(text, _Loader)
 
 
 class _Strict(BaseModel):
@@ -149,8 +164,13 @@ class SearchSpace(_Strict):
         )
 
     def changed(self, **changes: Any) -> SearchSpace:
-        """The space with some of its settings changed, checked again; None changes nothing."""
-        return _checked({**self.model_dump(), **{k: v for k, v in changes.items() if v is not None}}, self.name)
+        """The space with some of its settings changed, checked again; None changes nothing.
+
+        Where fewer epochs are asked for than ASHA's grace, the grace shrinks to them.
+        """
+        content = {**self.model_dump(), **{k: v for k, v in changes.items() if v is not None}}
+        content["pruning"]["grace_epochs"] = min(content["pruning"]["grace_epochs"], max(content["epochs"], 1))
+        return _checked(content, self.name)
 
     def differences(self) -> list[str]:
         """What `fixed` makes unlike the family's defaults, which are the paper's values where it states them."""
@@ -173,7 +193,7 @@ def load_space(name: str) -> SearchSpace:
     if not path.is_file():
         raise ConfigError(f"--space {name}: no such space or file; {one_of(name, space_names())}, or a path")
     try:
-        content = yaml.safe_load(path.read_text("utf-8"))
+        content = read_yaml(path.read_text("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not YAML that can be read: {error}") from None
     if not isinstance(content, dict):
@@ -267,4 +287,13 @@ def signature_count(space: SearchSpace) -> int:
     return math.prod(counts)
 
 
-__all__ = ["Dimension", "Method", "SearchSpace", "is_integer", "load_space", "signature_count", "space_names"]
+__all__ = [
+    "Dimension",
+    "Method",
+    "SearchSpace",
+    "is_integer",
+    "load_space",
+    "read_yaml",
+    "signature_count",
+    "space_names",
+]
