@@ -6,6 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Before torch is imported, here and in children: models this small gain nothing from threads, and lose by waiting for
+# them where the machine is busy.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+settings.register_profile("sersearch", deadline=None)  # a busy machine is no failure
+settings.load_profile("sersearch")
 
 
 @pytest.fixture(scope="session")

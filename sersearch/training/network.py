@@ -48,9 +48,7 @@ class Network:
         return {name: self._place(t.detach()) for name, t in model.state_dict().items()}
 
     def _place(self, tensor: Tensor) -> Tensor:
-        tensor = tensor.to(self.device, self.dtype if tensor.is_floating_point() else tensor.dtype, copy=True)
-        # Channels last makes the AAE's convolutions a third faster on CPU, and is free elsewhere.
-        return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+        return tensor.to(self.device, self.dtype if tensor.is_floating_point() else tensor.dtype, copy=True)
 
     def place(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Copies on this network's device and in its dtype, save counts, which stay in float64."""
