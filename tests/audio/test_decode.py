@@ -1,0 +1,97 @@
+"""Audio as users have it: every format and rate comes out as 16 kHz mono, and what cannot be used says why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sersearch.audio import load_audio
+from sersearch.errors import AudioError
+
+RATE = 16_000
+
+
+def sine(seconds: float = 0.5, rate: int = RATE, frequency: float = 440.0) -> np.ndarray:
+    return 0.5 * np.sin(2 * np.pi * frequency * np.arange(round(seconds * rate)) / rate)
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100, 48_000, 96_000])
+def test_every_rate_comes_out_at_16_khz_with_its_tone(tmp_path: Path, rate: int) -> None:
+    soundfile.write(tmp_path / "a.wav", sine(rate=rate), rate, subtype="FLOAT")
+    samples = load_audio(tmp_path / "a.wav")
+    assert samples.dtype == np.float32
+    assert abs(len(samples) - RATE / 2) <= 1
+    middle = slice(1000, 7000)  # the ends ring
+    np.testing.assert_allclose(samples[middle], sine()[middle], atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("subtype", "tolerance"), [("PCM_U8", 1e-2), ("PCM_16", 1e-4), ("PCM_24", 1e-6), ("FLOAT", 1e-7)]
+)
+def test_every_sample_format_is_scaled_to_one(tmp_path: Path, subtype: str, tolerance: float) -> None:
+    soundfile.write(tmp_path / "a.wav", sine(), RATE, subtype=subtype)
+    np.testing.assert_allclose(load_audio(tmp_path / "a.wav"), sine(), atol=tolerance)
+
+
+def test_flac_is_wav(tmp_path: Path) -> None:
+    for name in ("a.wav", "a.flac"):
+        soundfile.write(tmp_path / name, (sine() * 2**15).astype(np.int16), RATE, subtype="PCM_16")
+    np.testing.assert_array_equal(load_audio(tmp_path / "a.wav"), load_audio(tmp_path / "a.flac"))
+
+
+def test_channels_are_averaged(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.stack([sine(), np.zeros(8000)], axis=1), RATE, subtype="FLOAT")
+    np.testing.assert_allclose(load_audio(tmp_path / "a.wav"), sine() / 2, atol=1e-6)
+
+
+@settings(max_examples=30)
+@given(start=st.integers(0, 6000), length=st.integers(960, 2000))
+def test_a_span_is_its_samples(tmp_path_factory: pytest.TempPathFactory, start: int, length: int) -> None:
+    path = tmp_path_factory.getbasetemp() / "ramp.wav"
+    ramp = np.linspace(-1, 1, 8000, dtype=np.float32)
+    if not path.exists():
+        soundfile.write(path, ramp, RATE, subtype="FLOAT")
+    np.testing.assert_array_equal(load_audio(path, start / RATE, (start + length) / RATE), ramp[start : start + length])
+
+
+def written(path: Path, samples: np.ndarray, subtype: str = "FLOAT") -> Path:
+    soundfile.write(path, samples, RATE, subtype=subtype)
+    return path
+
+
+def test_what_cannot_be_used_is_named_with_the_reason(tmp_path: Path) -> None:
+    spoilt = sine()
+    spoilt[10:13] = np.nan, np.inf, -np.inf
+    noise = tmp_path / "noise.wav"
+    noise.write_bytes(bytes(range(256)) * 8)
+    empty = tmp_path / "empty.wav"
+    empty.touch()
+    cut = written(tmp_path / "cut.flac", np.random.default_rng(0).normal(size=20_000) / 10, "PCM_16")
+    cut.write_bytes(cut.read_bytes()[:9000])
+    cases = {
+        written(tmp_path / "nan.wav", spoilt): "3 samples are NaN or infinite",
+        written(tmp_path / "short.wav", sine(0.010)): "10 ms of audio; at least 60 ms",
+        written(tmp_path / "none.wav", np.zeros(0)): "holds no samples",
+        written(tmp_path / "silent.wav", np.zeros(8000)): "silent",
+        noise: "cannot be decoded",
+        empty: "empty (0 bytes)",
+        cut: "",
+        tmp_path / "absent.wav": "no such file",
+        tmp_path: "not a file",
+    }
+    for path, reason in cases.items():
+        with pytest.raises(AudioError) as error:
+            load_audio(path)
+        assert str(error.value).startswith(str(path))
+        assert reason in str(error.value)
+
+
+@pytest.mark.parametrize("span", [(0.2, 0.9), (0.7, None), (0.3, 0.2), (-0.1, 0.2)])
+def test_a_span_outside_the_file(tmp_path: Path, span: tuple[float, float | None]) -> None:
+    with pytest.raises(AudioError, match=r"does not lie in the file, which lasts 0\.50 s"):
+        load_audio(written(tmp_path / "a.wav", sine()), *span)
