@@ -1,0 +1,119 @@
+"""A study's folder: what its journal says after kills and resumes, and who may write it."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from sersearch.errors import StudyError
+from sersearch.study import Study
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    return Study.create("one", {"state": "running"}, tmp_path)
+
+
+def epoch(study: Study, trial: int, number: int, value: float, **fields: object) -> None:
+    fields = {"metrics": {"dev_ua": value}, "best": True, "seconds": 2.0, "checkpoint": None, **fields}
+    study.append("epoch", trial, epoch=number, value=value, **fields)
+
+
+def test_trials_as_the_journal_tells_them(study: Study) -> None:
+    for number in (0, 1):
+        study.append("start", number, params={"alpha": 0.4, "x": 1}, searched={"alpha": 0.4})
+        epoch(study, number, 1, 0.5 + number / 10)
+    epoch(study, 0, 2, 0.4)
+    study.append("end", 0, state="complete", reason="all epochs done")
+    first, second = Study.open("one", study.folder.parent).trials()
+    assert (first.state, first.value, first.best_epoch, first.seconds) == ("complete", 0.5, 1, 4.0)
+    assert (second.state, second.value) == ("running", 0.6)
+    assert study.best().number == 1
+    assert study.trial(0).searched == {"alpha": 0.4}
+    with pytest.raises(StudyError, match="has no trial 7; it has 2"):
+        study.trial(7)
+
+
+def test_an_epoch_told_again_after_a_resume_counts_once(study: Study) -> None:
+    study.append("start", 0, params={}, searched={})
+    epoch(study, 0, 1, 0.9)
+    study.append("end", 0, state="interrupted", reason="")
+    study.append("start", 0, params={}, searched={})
+    epoch(study, 0, 1, 0.3)
+    (trial,) = study.trials()
+    assert (trial.state, trial.value, len(trial.epochs)) == ("running", 0.3, 1)
+
+
+def test_a_line_that_a_kill_tore_is_left_out_and_spoils_nothing(study: Study) -> None:
+    study.append("start", 0, params={}, searched={})
+    with (study.folder / "trials.jsonl").open("a") as file:
+        file.write('{"event": "epoch", "trial": 0, "ep')
+    epoch(study, 0, 1, 0.7)
+    assert study.trials()[0].value == 0.7
+
+
+def test_the_best_of_equals_is_the_first_and_failed_trials_are_out(study: Study) -> None:
+    for number, value in enumerate((0.5, 0.6, 0.6, 0.9)):
+        study.append("start", number, params={}, searched={})
+        epoch(study, number, 1, value)
+    study.append("end", 3, state="failed", reason="loss is nan in epoch 2")
+    assert study.best().number == 1
+
+
+def test_a_checkpoint_that_is_gone_is_not_offered(study: Study) -> None:
+    study.append("start", 0, params={}, searched={})
+    for number in (1, 2):
+        (study.folder / f"c{number}").mkdir()
+        epoch(study, 0, number, 0.5, checkpoint=f"c{number}")
+    assert study.trials()[0].checkpoint == study.folder / "c2"
+    (study.folder / "c2").rmdir()
+    assert study.trials()[0].checkpoint == study.folder / "c1"
+
+
+def test_nothing_to_choose_from_says_how_to_go_on(study: Study) -> None:
+    with pytest.raises(StudyError, match=r"no trial that finished an epoch; `sersearch tune --resume one`"):
+        study.best()
+
+
+def test_a_name_that_is_taken_or_no_name(study: Study) -> None:
+    with pytest.raises(StudyError, match=r"study one exists .*`--resume one` goes on with it, --name"):
+        Study.create("one", {}, study.folder.parent)
+    for name in ("../x", "", ".hidden", "a b"):
+        with pytest.raises(StudyError, match="letters, digits"):
+            Study.create(name, {}, study.folder.parent)
+
+
+def test_what_is_no_study(study: Study, tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"onne: isn't a study .*did you mean one"):
+        Study.open("onne", tmp_path)
+    (study.folder / "study.json").write_text("{")
+    with pytest.raises(StudyError, match=r"study\.json: cannot be read"):
+        Study.open("one", tmp_path)
+
+
+def _try(folder: Path, answers: multiprocessing.Queue[str]) -> None:
+    try:
+        with Study.open(folder).hold():
+            answers.put("held")
+    except StudyError as error:
+        answers.put(str(error))
+
+
+def test_a_second_driver_is_kept_out(study: Study) -> None:
+    import os
+
+    context = multiprocessing.get_context("spawn")
+    answers: multiprocessing.Queue[str] = context.Queue()
+
+    def ask() -> str:
+        other = context.Process(target=_try, args=(study.folder, answers))
+        other.start()
+        answer = answers.get(timeout=60)
+        other.join()
+        return answer
+
+    with study.hold():
+        assert f"is being run by process {os.getpid()}" in ask()
+    assert ask() == "held"
