@@ -103,7 +103,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             self._numbers[trial_id] = record.number
             checkpoint = record.checkpoint
             return self._config(record.number, record.searched, checkpoint)
-        number = len(self.study.trials)
+        number = len(self.study.get_trials(deepcopy=False))
         if number >= self.budget:
             return Searcher.FINISHED
         searched = self._ask(number, trial_id)
@@ -121,7 +121,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     @property
     def left(self) -> int:
         """Trials to run: new and unfinished ones."""
-        return max(self.budget - len(self.study.trials), 0) + len(self._unfinished)
+        return max(self.budget - len(self.study.get_trials(deepcopy=False)), 0) + len(self._unfinished)
 
     def _ask(self, number: int, trial_id: str) -> dict[str, Any]:
         seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
@@ -133,7 +133,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a step that doesn't divide the range, told by the space
             trial = self.study.ask(self._distributions)
-        self._mirror.add_trial(self.study.trials[number])
+        self._mirror.add_trial(self.study.get_trials(deepcopy=False)[number])
         self._numbers[trial_id] = number
         self._values[number] = {}
         return {name: round(v, 10) if isinstance(v, float) else v for name, v in trial.params.items()}
@@ -160,8 +160,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         """Tell the study how the trial ended; none is left running."""
         number = self._numbers[trial_id]
         values = self._values[number]
-        frozen = self.study.trials[number]
-        if frozen.state.is_finished():
+        if self.study.get_trials(deepcopy=False)[number].state.is_finished():
             return
         if error or result is None or result.get("failed") or not values:
             end: dict[str, Any] = {"state": TrialState.FAIL}
@@ -170,10 +169,10 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         else:
             end = {"state": TrialState.PRUNED}
         for study in (self.study, self._mirror):
-            live = optuna.Trial(study, study.trials[number]._trial_id)
-            for epoch, value in values.items():
-                if epoch not in frozen.intermediate_values:
-                    live.report(value, epoch)
+            own = study.get_trials(deepcopy=False)[number]
+            live, known = optuna.Trial(study, own._trial_id), set(own.intermediate_values)
+            for epoch in sorted(values.keys() - known):
+                live.report(values[epoch], epoch)
             study.tell(number, **end)
 
     def save(self, checkpoint_path: str) -> None:

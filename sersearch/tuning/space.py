@@ -169,7 +169,8 @@ class SearchSpace(_Strict):
         Where fewer epochs are asked for than ASHA's grace, the grace shrinks to them.
         """
         content = {**self.model_dump(), **{k: v for k, v in changes.items() if v is not None}}
-        content["pruning"]["grace_epochs"] = min(content["pruning"]["grace_epochs"], max(content["epochs"], 1))
+        if "pruning" not in changes:
+            content["pruning"]["grace_epochs"] = min(self.pruning.grace_epochs, max(content["epochs"], 1))
         return _checked(content, self.name)
 
     def differences(self) -> list[str]:
