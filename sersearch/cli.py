@@ -119,13 +119,7 @@ def tune(
         return _resume(context, resume, studies, concurrency)
     if space is None:
         raise ConfigError("tune needs --space NAME (`sersearch spaces` lists them) or --resume STUDY")
-    chosen = load_space(space)
-    folder = data
-    if folder is None:
-        from data_prep import demo_data
-
-        print("No --data: using the demo corpus. It is synthetic: results on it say nothing about speech.")
-        chosen, folder = chosen.for_demo(), demo_data(Path("data/demo"))
+    chosen = load_space(space) if data is not None else load_space(space).for_demo()
     changes = {**chosen.fixed, **_assignments(fixed or [])}
     chosen = chosen.changed(method=method, trials=trials, epochs=epochs, fixed=changes)
     rule = Protocol(
@@ -138,7 +132,7 @@ def tune(
     )
     request = run.TuneRequest(
         space=chosen,
-        data=folder,
+        data=data or _demo(),
         protocol=rule,
         target=target,
         aux=aux,
@@ -154,6 +148,14 @@ def tune(
     with _interruptible(), progress.Live() as live:
         study = run.tune(request, live)
     progress.summary(study)
+
+
+def _demo() -> Path:
+    """The demo corpus, made when it isn't there."""
+    from data_prep import demo_data
+
+    print("No --data: using the demo corpus. It is synthetic: results on it say nothing about speech.")
+    return demo_data(Path("data/demo"))
 
 
 def _resume(context: typer.Context, name: str, studies: Path, concurrency: int | None) -> None:
