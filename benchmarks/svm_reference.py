@@ -2,8 +2,8 @@
 
     python -m benchmarks.svm_reference CORPORA/nemo
 
-Features are standardised on the training speakers, C is chosen on the development speaker, who is the next one in
-order, as in the LOSO protocol. Needs the extra `bench`.
+Features are standardised on the training speakers, C is chosen on the development speaker, who is the next one with all
+classes, as in the LOSO protocol. Needs the extra `bench`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def loso(x: np.ndarray, y: np.ndarray, speakers: np.ndarray) -> dict[str, float]
     names = sorted(set(speakers))
     found = {}
     for number, test in enumerate(names):
-        dev = names[(number + 1) % len(names)]
+        after = [*names[number + 1 :], *names[:number]]
+        dev = next(name for name in after if set(y[speakers == name]) == set(y))
         train = (speakers != test) & (speakers != dev)
         fitted = [
             make_pipeline(StandardScaler(), LinearSVC(C=c, random_state=0)).fit(x[train], y[train])
@@ -52,8 +53,8 @@ def loso(x: np.ndarray, y: np.ndarray, speakers: np.ndarray) -> dict[str, float]
 
 
 def ua(labels: np.ndarray, predicted: np.ndarray) -> float:
-    """Unweighted average recall."""
-    return float(recall_score(labels, predicted, average="macro"))
+    """Unweighted average recall of the classes that `labels` has."""
+    return float(recall_score(labels, predicted, average="macro", labels=np.unique(labels)))
 
 
 def main(root: Path) -> None:
