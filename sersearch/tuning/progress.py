@@ -105,14 +105,17 @@ def summary(study: Study) -> None:
     trials = study.trials()
     table = Table(title=f"Study {study.name}: development UA (the test set was not touched)")
     searched = list(trials[0].searched) if trials else []
-    for name in ("trial", *searched, "best epoch", "epochs", "UA", "WA", "state", "reason"):
-        table.add_column(name, justify="left" if name in ("state", "reason") else "right")
+    for name in ("trial", *searched, "best epoch", "epochs", "UA", "WA", "state"):
+        table.add_column(name, justify="left" if name == "state" else "right")
     for t in sorted(trials, key=lambda t: -(t.value or -1)):
         at_best: dict[str, Any] = next((e["metrics"] for e in t.epochs if e["epoch"] == t.best_epoch), {})
         cells = [_short(t.searched[name]) for name in searched]
         row = [str(t.best_epoch or ""), str(len(t.epochs)), _ua(t.value), _ua(at_best.get("dev_wa"))]
-        table.add_row(str(t.number), *cells, *row, t.state, t.reason)
+        table.add_row(str(t.number), *cells, *row, t.state)
     console.print(table)
+    for t in trials:
+        if t.state == "failed":
+            print(f"Trial {t.number} failed: {t.reason}")
     best = study.best()
     values = ", ".join(f"{name} = {_short(value)}" for name, value in best.searched.items())
     chance = 1 / len(_classes(study))
