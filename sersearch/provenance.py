@@ -9,7 +9,7 @@ from pathlib import Path
 
 PACKAGES = (
     *("sersearch", "torch", "numpy", "scipy", "ray", "optuna", "mlflow", "pandas", "pyarrow", "scikit-learn"),
-    *("librosa", "soundfile", "soxr", "safetensors", "matplotlib"),
+    *("soundfile", "soxr", "safetensors", "matplotlib"),
 )
 
 
