@@ -57,7 +57,8 @@ class Spectrogram:
             raise AudioError(f"{1000 * len(voiced) / RATE:.0f} ms remain without silence; at least 25 ms are needed")
         frames = np.lib.stride_tricks.sliding_window_view(voiced, self.window)[:: self.shift]
         decibels = np.concatenate([self._bands(frames[i : i + BLOCK]) for i in range(0, len(frames), BLOCK)])
-        return np.maximum(decibels - decibels.max(), np.float32(-self.top_db))
+        relative: NDArray[np.float32] = np.maximum(decibels - decibels.max(), np.float32(-self.top_db))
+        return relative
 
     def _bands(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
         """Frames (T, window) -> bands in dB of full scale (T, 128)."""
