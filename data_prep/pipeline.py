@@ -82,8 +82,8 @@ def prepare(
     reading = _read(reader, root, out)
     manifest = manifest_table(reading.utterances)
     _check_rejected(reading.rejected, len(manifest), max_rejected, out)
-    out.mkdir(parents=True, exist_ok=True)
     try:
+        out.mkdir(parents=True, exist_ok=True)
         with FileLock(out / ".prep.lock", timeout=0):
             shards = _shards(manifest, reading.root.resolve(), out.resolve() / features, extract, shard_size)
             written = _extract(shards, out, manifest, reading, workers, progress)
@@ -94,6 +94,8 @@ def prepare(
         raise DataError(
             f"{out}: another `sersearch prep` is writing there; wait for it, or choose another --out"
         ) from None
+    except OSError as error:
+        raise DataError(f"preparation stopped: {error}; once that is mended, the same command goes on") from error
     rows = sum(shard["rows"] for shard in card["shards"])
     seconds = time.monotonic() - began
     return Prepared(
@@ -205,7 +207,7 @@ def _finish(
     if _json(out / "corpus.json") != corpus:
         write_json(out / "corpus.json", corpus)
     there = _json(folder / "card.json")
-    if there and there["hash"] == total:
+    if there and there.get("hash") == total:
         return there
     kept = {shard.path.stem for shard in shards}
     for extra in folder.glob("part-*"):
@@ -217,16 +219,20 @@ def _finish(
 
 
 def _json(path: Path) -> dict[str, Any] | None:
-    """The content of a JSON file; None where it is missing."""
-    if not path.is_file():
+    """The object in a JSON file; None where it is missing or damaged."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
         return None
-    content: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    return content
+    return content if isinstance(content, dict) else None
 
 
 def _write_table(path: Path, table: pa.Table) -> None:
     """Write a table, unless the file holds it already."""
-    if path.is_file() and pq.read_table(path).equals(table):
-        return
+    try:
+        if path.is_file() and pq.read_table(path).equals(table):
+            return
+    except pa.ArrowException:
+        pass  # damaged
     with atomic(path) as temporary:
         pq.write_table(table, temporary)

@@ -36,10 +36,14 @@ class Corpus:
 
 
 def audio_below(root: Path, pattern: str, layout: str) -> list[str]:
-    """The files below `root` that match `pattern`, as sorted posix paths; DataError, with the `layout`, for none."""
+    """The files below `root` that match `pattern`, as sorted posix paths; DataError, with the `layout`, for none.
+
+    Hidden files are left out: corpora come with macOS's `._` twins of their files, which hold no audio.
+    """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; {layout}")
-    found = sorted(path.relative_to(root).as_posix() for path in root.glob(pattern) if path.is_file())
+    files = [path for path in root.glob(pattern) if path.is_file() and not path.name.startswith(".")]
+    found = sorted(path.relative_to(root).as_posix() for path in files)
     if not found:
         raise DataError(f"{root}: no audio found; {layout}")
     return found
@@ -50,6 +54,11 @@ def required_file(path: Path, layout: str) -> Path:
     if not path.is_file():
         raise DataError(f"{path.parent}: no {path.name} found; {layout}")
     return path
+
+
+def label_lines(path: Path) -> list[str]:
+    """The lines of a label file. Labels are ASCII; the raters' remarks and names between them may be in any encoding."""
+    return path.read_text("utf-8", errors="replace").splitlines()
 
 
 def match_labels(

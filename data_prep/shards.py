@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sersearch.audio import RATE, Extractor, extractor_from_card, load_audio
 from sersearch.data.atomic import atomic, write_json
 from sersearch.data.schema import Rejected, feature_schema
-from sersearch.errors import AudioError, DataError
+from sersearch.errors import AudioError
 
 
 @dataclass(frozen=True)
@@ -108,23 +108,17 @@ def _table(rows: list[dict[str, Any]], features: list[NDArray[np.float32]], dims
 def run_shards(shards: list[Shard], workers: int | None) -> Iterator[int]:
     """Write the shards, each in a Ray Data task of one CPU; yield the number of rows of each as it is finished.
 
-    A failure that no row explains (a full disk) is a DataError; the shards written so far stay.
+    A failure that no row explains (a full disk) is an OSError; the shards written so far stay.
     """
     import ray
 
     with _ray(workers):
         items = [{"shard": _to_json(shard)} for shard in shards]
-        try:
-            written = ray.data.from_items(items, override_num_blocks=len(items)).map(_write)
-            for row in written.iter_rows():
-                yield int(row["rows"])
-        except ray.exceptions.RayTaskError as error:
-            cause = _root_cause(error)
-            if isinstance(cause, (OSError, DataError)):
-                raise DataError(
-                    f"extraction stopped: {cause}; once that is mended, the same command goes on"
-                ) from error
-            raise
+        written = ray.data.from_items(items, override_num_blocks=len(items)).map(_write)
+        for row in written.iter_rows():
+            if row["failure"]:
+                raise OSError(row["failure"])
+            yield int(row["rows"])
 
 
 def _to_json(shard: Shard) -> str:
@@ -132,17 +126,14 @@ def _to_json(shard: Shard) -> str:
 
 
 def _write(row: dict[str, Any]) -> dict[str, Any]:
-    """The Ray Data task: one row of the data set is one shard."""
+    """The Ray Data task: one row of the data set is one shard. What Ray raises no longer tells its cause: return it."""
     fields = json.loads(row["shard"])
     shard = Shard(**fields | {"path": Path(fields["path"]), "root": Path(fields["root"])})
-    shard.write()
-    return {"rows": len(shard.rows)}
-
-
-def _root_cause(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
+    try:
+        shard.write()
+    except OSError as error:
+        return {"rows": 0, "failure": str(error)}
+    return {"rows": len(shard.rows), "failure": ""}
 
 
 @contextmanager

@@ -59,7 +59,7 @@ def read(root: Path) -> Reading:
     if problems:
         more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
         listed = "\n  ".join([*problems[:SHOWN], *more])
-        raise DataError(f"{path}: {len(problems)} problems:\n  {listed}")
+        raise DataError(f"{path}: {len(problems)} problem{'s' if len(problems) > 1 else ''}:\n  {listed}")
     if not parsed:
         raise DataError(f"{path}: no utterances, only a header; {LAYOUT}")
     missing = [(number, row) for number, row in parsed if not (path.parent / row.path).is_file()]
@@ -78,6 +78,9 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
             unknown = [name for name in header if name not in COLUMNS]
             if unknown:
                 raise DataError(f"{path}: no column is called {unknown[0]!r}: {one_of(unknown[0], COLUMNS)}")
+            repeated = sorted(name for name in set(header) if header.count(name) > 1)
+            if repeated:
+                raise DataError(f"{path}: several columns are called {repeated[0]!r}; keep one")
             missing = [name for name in ("path", "speaker") if name not in header]
             if missing:
                 raise DataError(f"{path}: no column {' and no column '.join(missing)}; {LAYOUT}")
@@ -107,12 +110,12 @@ def _utterance(row: dict[str, str]) -> tuple[Utterance | None, list[str]]:
     for name, valid in (("gender", GENDERS), ("split", SPLITS)):
         if name in row and row[name] not in valid:
             wrong.append(f"{name} {row[name]!r}: {one_of(row[name], valid)}")
-    if "path" not in row:
-        return None, wrong
-    path = PurePosixPath(row["path"])
+    path = PurePosixPath(row.get("path", ""))
+    if not path.name:
+        return None, [*wrong, f"path {row['path']!r} is no file"] if "path" in row else wrong
     if path.is_absolute() or ".." in path.parts:
         wrong.append(f"path {row['path']!r} does not lie below the CSV file's folder")
-    span = f"_{start or 0:g}-{end:g}" if end is not None else f"_{start:g}" if start is not None else ""
+    span = f"_{start or 0:.12g}-{end:.12g}" if end is not None else f"_{start:.12g}" if start is not None else ""
     utterance = Utterance(
         id=row.get("id", utterance_id(str(path.with_suffix(""))) + span),
         path=str(path),

@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from data_prep.reading import Reading, audio_below, match_labels
+from data_prep.reading import Reading, audio_below, label_lines, match_labels
 from sersearch.data.schema import Rejected, Utterance
 from sersearch.errors import DataError
 
 SUMMARY = "IEMOCAP: acted English dialogues, 10 speakers, 4 emotions and attributes (Session1 ... Session5)"
 LAYOUT = "IEMOCAP has Session?/sentences/wav/DIALOGUE/TURN.wav and Session?/dialog/EmoEvaluation/*.txt"
 EMOTIONS = {"ang": "anger", "hap": "happiness", "exc": "happiness", "neu": "neutral", "sad": "sadness"}
-NUMBER = r"(-?[\d.]+)"
+NUMBER = r"-?\d+(?:\.\d+)?"
 TURN = re.compile(
     r"\[[\d.]+ - [\d.]+\]\t(?P<turn>(?P<dialogue>Ses(?P<session>\d\d)[FM]_\w+)_(?P<sex>[FM])\w+)\t(?P<code>\w+)\t"
     rf"\[(?P<valence>{NUMBER}), (?P<activation>{NUMBER}), (?P<dominance>{NUMBER})\]\s*"
@@ -26,12 +26,12 @@ TURN = re.compile(
 def read(root: Path) -> Reading:
     """Read the sessions below `root`. The numbers in the label files are valence, activation, dominance."""
     audio = audio_below(root, "Session?/sentences/wav/*/*.wav", LAYOUT)
-    files = sorted(root.glob("Session?/dialog/EmoEvaluation/*.txt"))
+    files = sorted(root.glob("Session?/dialog/EmoEvaluation/[!.]*.txt"))
     if not files:
         raise DataError(f"{root}: no label files found; {LAYOUT}")
     labelled, unreadable = [], []
     for file in files:
-        for number, line in enumerate(file.read_text("utf-8").splitlines(), start=1):
+        for number, line in enumerate(label_lines(file), start=1):
             if not line.startswith("["):
                 continue
             found = TURN.fullmatch(line)

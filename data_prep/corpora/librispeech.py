@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from data_prep.reading import Reading, audio_below, required_file
+from data_prep.reading import Reading, audio_below, label_lines, required_file
 from sersearch.data.schema import Utterance
 from sersearch.errors import DataError
 
@@ -33,7 +33,7 @@ def _utterance(path: PurePosixPath, genders: dict[str, str]) -> Utterance:
 def _genders(path: Path) -> dict[str, str]:
     """Gender by speaker, from lines `id | sex | subset | minutes | name`."""
     genders = {}
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+    for number, line in enumerate(label_lines(path), start=1):
         if not line.strip() or line.startswith(";"):
             continue
         fields = [field.strip() for field in line.split("|")]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from data_prep.reading import Reading, audio_below, match_labels
+from data_prep.reading import Reading, audio_below, label_lines, match_labels
 from sersearch.data.schema import Rejected, Utterance
 from sersearch.errors import DataError
 
@@ -19,7 +19,8 @@ EMOTIONS = {"A": "anger", "H": "happiness", "N": "neutral", "S": "sadness"}
 SCRIPTED = ("R", "T")  # conditions in which the sentence is spoken as given: read, and the target of an improvisation
 TURN = re.compile(
     r"UTD-(?P<name>IMPROV-(?P<scene>(?P<sentence>S\d\d)[A-Z])-(?P<speaker>(?P<sex>[FM])(?P<session>\d\d))"
-    r"-(?P<condition>[RSPT])-\w+)\.avi;\s*(?P<category>[ASHNOX]);(?P<numbers>.*)"
+    r"-(?P<condition>[RSPT])-\w+)\.avi;\s*(?P<category>[ASHNOX])\s*"
+    r"(?P<numbers>(?:;\s*(?:[AVD]:\s*\d+(?:\.\d+)?|N:[^;]*|)\s*)*)"  # N is naturalness
 )
 
 
@@ -30,7 +31,7 @@ def read(root: Path) -> Reading:
     if labels is None:
         raise DataError(f"{root}: no Evalution.txt found; {LAYOUT}")
     labelled, unreadable = [], []
-    for number, line in enumerate(labels.read_text("utf-8").splitlines(), start=1):
+    for number, line in enumerate(label_lines(labels), start=1):
         if not line.startswith("UTD-"):
             continue
         found = TURN.fullmatch(line.strip())
@@ -44,7 +45,7 @@ def read(root: Path) -> Reading:
 
 def _utterance(found: re.Match[str]) -> Utterance:
     name = f"MSP-{found['name']}"
-    numbers = dict(re.findall(r"([AVD]):([\d.]+)", found["numbers"]))
+    numbers = dict(re.findall(r"([AVD]):\s*([\d.]+)", found["numbers"]))
     attribute = {key: float(value) for key, value in numbers.items()}
     return Utterance(
         id=name,

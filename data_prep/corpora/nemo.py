@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 
 from data_prep.reading import Reading, audio_below, match_labels, required_file
-from sersearch.data.schema import GENDERS, Utterance, utterance_id
+from sersearch.data.schema import GENDERS, Rejected, Utterance, utterance_id
 from sersearch.errors import DataError
 
 SUMMARY = "nEMO: acted Polish speech, 9 speakers, 6 emotions (data.tsv and samples/*.flac)"
@@ -18,14 +18,22 @@ def read(root: Path) -> Reading:
     """Read `root`/data.tsv; the sentence is its text."""
     audio = audio_below(root, "samples/*.flac", LAYOUT)
     labels = required_file(root / "data.tsv", LAYOUT)
-    with labels.open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        missing = [column for column in COLUMNS if column not in (rows.fieldnames or [])]
-        if missing:
-            raise DataError(f"{labels}: no column {', '.join(missing)}; nEMO's are {', '.join(COLUMNS)}")
-        labelled = [_utterance(row) for row in rows]
-    utterances, rejected = match_labels(labelled, audio, "data.tsv")
-    return Reading(root=root, utterances=utterances, rejected=rejected)
+    labelled, unreadable = [], []
+    try:
+        with labels.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+            missing = [column for column in COLUMNS if column not in (rows.fieldnames or [])]
+            if missing:
+                raise DataError(f"{labels}: no column {', '.join(missing)}; nEMO's are {', '.join(COLUMNS)}")
+            for row in rows:
+                if lacking := [column for column in COLUMNS if not row[column]]:
+                    unreadable.append(Rejected("", f"data.tsv:{rows.line_num}", f"no {', '.join(lacking)}"))
+                else:
+                    labelled.append(_utterance(row))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{labels}: not in UTF-8 ({error})") from error
+    utterances, unmatched = match_labels(labelled, audio, "data.tsv")
+    return Reading(root=root, utterances=utterances, rejected=unreadable + unmatched)
 
 
 def _utterance(row: dict[str, str]) -> Utterance:

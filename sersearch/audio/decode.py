@@ -16,6 +16,9 @@ RATE = 16_000  # Hz: the rate of all features
 SHORTEST = 0.060  # s: openSMILE's functionals are NaN below this, and a spectrogram has too few frames to mean anything
 SILENT_PEAK = 1e-4  # -80 dBFS: three steps of a 16-bit sample
 SLACK = 0.1  # s: label files round the ends of spans
+SLOWEST = 4_000  # Hz: no recording of speech has a lower rate, but a damaged header has, and hours of audio with it
+BLOCK = 1 << 20  # samples read at once: a damaged header must not decide how much memory is taken
+UNKNOWN = 2**63 - 1  # libsndfile's length of a stream whose encoder could not know it
 
 
 def load_audio(
@@ -25,14 +28,14 @@ def load_audio(
 
     Channels are averaged, then resampled by soxr (HQ). Integer formats are scaled to -1 ... 1; nothing is clipped.
 
-    Raises :class:`AudioError` for a file that is missing, empty, no audio or cut short, a span outside the file,
-    less than 60 ms, NaN or infinite samples, and silence (a peak below -80 dBFS).
+    Raises :class:`AudioError` for a file that is missing, empty, no audio or cut short (where its format tells), a
+    span outside the file, less than 60 ms, NaN or infinite samples, and silence (a peak below -80 dBFS).
     """
     path = Path(path)
     samples, source_rate = _read(path, start, end)
     if not np.isfinite(samples).all():
         raise AudioError(f"{path}: {int((~np.isfinite(samples)).sum())} samples are NaN or infinite")
-    mono: NDArray[np.float32] = samples.mean(axis=1, dtype=np.float32)
+    mono: NDArray[np.float32] = samples.mean(axis=1, dtype=np.float64).astype(np.float32)
     if len(mono) < SHORTEST * source_rate:
         raise AudioError(f"{path}: {1000 * len(mono) / source_rate:.0f} ms of audio; at least 60 ms are needed")
     if np.abs(mono).max() < SILENT_PEAK:
@@ -50,18 +53,30 @@ def _read(path: Path, start: float | None, end: float | None) -> tuple[NDArray[n
         raise AudioError(f"{path}: not a file")
     if path.stat().st_size == 0:
         raise AudioError(f"{path}: the file is empty (0 bytes)")
+    if path.suffix.lower() == ".raw":
+        raise AudioError(f"{path}: raw samples without a header; convert it to WAV or FLAC")
     try:
         with soundfile.SoundFile(path) as file:
-            first, last = _span(path, file.frames / file.samplerate, file, start, end)
-            file.seek(first)
-            samples = file.read(last - first, dtype="float32", always_2d=True)
             rate = int(file.samplerate)
+            if rate < SLOWEST:
+                raise AudioError(f"{path}: a sampling rate of {rate} Hz; at least {SLOWEST} Hz are needed")
+            first, last = _span(path, file.frames / rate, file, start, end)
+            file.seek(first)
+            samples = _up_to(last - first, file)
     except (soundfile.LibsndfileError, OSError) as error:
         reason = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
         raise AudioError(f"{path}: cannot be decoded ({reason.rstrip('.')})") from error
-    if len(samples) < last - first:
+    if len(samples) < last - first and last < UNKNOWN:
         raise AudioError(f"{path}: cut short: {len(samples)} of {last - first} samples could be read")
     return samples, rate
+
+
+def _up_to(count: int, file: soundfile.SoundFile) -> NDArray[np.float32]:
+    """The next `count` samples (n, channels), or those that there are."""
+    blocks = [file.read(min(count, BLOCK), dtype="float32", always_2d=True)]
+    while len(blocks[-1]) == BLOCK and (count := count - BLOCK):
+        blocks.append(file.read(min(count, BLOCK), dtype="float32", always_2d=True))
+    return np.concatenate(blocks)
 
 
 def _span(
@@ -73,4 +88,5 @@ def _span(
     begin, stop = start or 0.0, seconds if end is None else end
     if not 0 <= begin < stop <= seconds + SLACK or begin >= seconds:
         raise AudioError(f"{path}: the span {begin:g}-{stop:g} s does not lie in the file, which lasts {seconds:.2f} s")
-    return round(begin * file.samplerate), min(round(stop * file.samplerate), file.frames)
+    last = file.frames if end is None else min(round(end * file.samplerate), file.frames)
+    return round(begin * file.samplerate), last

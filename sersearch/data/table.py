@@ -83,17 +83,19 @@ def _cards(root: Path, features: str) -> tuple[dict[str, Any], dict[str, Any]]:
         raise DataError(f"{root}: its {features} features are unfinished; run `{prep}` again, it goes on where it was")
     if not (root / "corpus.json").is_file():
         raise DataError(f"{root}: not a prepared corpus (it has no corpus.json); `{prep}` makes one")
-    corpus = _read_json(root / "corpus.json")
+    corpus = _read_json(root / "corpus.json", ("corpus", "root"))
     if path.is_file():
-        return corpus, _read_json(path)
+        return corpus, _read_json(path, ("features", "dims", "hash", "shards"))
     present = sorted(card.parent.name for card in root.glob("*/card.json"))
-    prep = prep.replace("CORPUS ROOT", f"{corpus.get('corpus')} {corpus.get('root')}")
+    prep = prep.replace("CORPUS ROOT", f"{corpus['corpus']} {corpus['root']}")
     raise DataError(f"{root}: no features called {features!r}, {one_of(features, present)}; `{prep}` adds them")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, needed: tuple[str, ...]) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        if not isinstance(content, dict) or not content.keys() >= set(needed):
+            raise ValueError(f"expected an object with {', '.join(needed)}")
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}); delete it and run `sersearch prep` again") from error
     return content
@@ -116,7 +118,10 @@ def _map(folder: Path, card: dict[str, Any], total: int) -> NDArray[np.float32]:
                     _write_map(path, card, total)
         except OSError as error:
             raise DataError(f"{path}: the map of the features cannot be written ({error.strerror})") from error
-    return np.asarray(np.load(path, mmap_mode="r"))
+    try:
+        return np.asarray(np.load(path, mmap_mode="r"))
+    except (ValueError, EOFError) as error:
+        raise DataError(f"{path}: damaged ({error}); delete it, it is made again from the shards") from error
 
 
 def _write_map(path: Path, card: dict[str, Any], total: int) -> None:

@@ -126,7 +126,8 @@ def summary(study: Study) -> None:
         print(f"Warning: {warning}")
     place = "" if study.folder.parent.name == "studies" else f" --studies {study.folder.parent}"
     print("Next:")
-    print(f"  mlflow ui --backend-store-uri {study.meta['tracking']['uri']}")
+    uri = study.meta["tracking"]["uri"]
+    print(f"  {uri} in a browser" if uri.startswith("http") else f"  mlflow ui --backend-store-uri {uri}")
     print(f"  sersearch report {study.name}{place}")
     print(f"  sersearch export {study.name} --out model/{place}")
     print(f"  sersearch evaluate {study.name}{place}        # touches the test set")
