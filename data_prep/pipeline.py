@@ -72,8 +72,8 @@ def prepare(
     `workers` processes extract at a time (None: as many as there are CPUs); in a Ray that is already running, its own.
 
     Raises :class:`ConfigError` for unknown names and options, and :class:`DataError` for a root that does not hold the
-    corpus, an `out` that holds another one, more than `max_rejected` (a fraction) of the utterances unusable, or none
-    usable.
+    corpus, an `out` that holds another one or cannot be written, more than `max_rejected` (a fraction) of the
+    utterances unusable, or none usable.
     """
     began = time.monotonic()
     _check_options(max_rejected, shard_size, workers)

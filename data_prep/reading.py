@@ -57,7 +57,7 @@ def required_file(path: Path, layout: str) -> Path:
 
 
 def label_lines(path: Path) -> list[str]:
-    """The lines of a label file. Labels are ASCII; the raters' remarks and names between them may be in any encoding."""
+    """The lines of a label file. Labels are ASCII; remarks and names between them may be in any encoding."""
     return path.read_text("utf-8", errors="replace").splitlines()
 
 

@@ -20,7 +20,7 @@ SCRIPTED = ("R", "T")  # conditions in which the sentence is spoken as given: re
 TURN = re.compile(
     r"UTD-(?P<name>IMPROV-(?P<scene>(?P<sentence>S\d\d)[A-Z])-(?P<speaker>(?P<sex>[FM])(?P<session>\d\d))"
     r"-(?P<condition>[RSPT])-\w+)\.avi;\s*(?P<category>[ASHNOX])\s*"
-    r"(?P<numbers>(?:;\s*(?:[AVD]:\s*\d+(?:\.\d+)?|N:[^;]*|)\s*)*)"  # N is naturalness
+    r"(?P<numbers>(?:;\s*(?:[AVD]:\s*\d+(?:\.\d+)?\s*|N:[^;]*)?)*)"  # N is naturalness
 )
 
 

@@ -16,9 +16,9 @@ RATE = 16_000  # Hz: the rate of all features
 SHORTEST = 0.060  # s: openSMILE's functionals are NaN below this, and a spectrogram has too few frames to mean anything
 SILENT_PEAK = 1e-4  # -80 dBFS: three steps of a 16-bit sample
 SLACK = 0.1  # s: label files round the ends of spans
-SLOWEST = 4_000  # Hz: no recording of speech has a lower rate, but a damaged header has, and hours of audio with it
-BLOCK = 1 << 20  # samples read at once: a damaged header must not decide how much memory is taken
-UNKNOWN = 2**63 - 1  # libsndfile's length of a stream whose encoder could not know it
+# What only damaged headers claim, and headers of FLAC that was written to a pipe: they must not decide on memory.
+SLOWEST = 4_000  # Hz
+LONGEST = 24 * 3600  # s
 
 
 def load_audio(
@@ -60,23 +60,17 @@ def _read(path: Path, start: float | None, end: float | None) -> tuple[NDArray[n
             rate = int(file.samplerate)
             if rate < SLOWEST:
                 raise AudioError(f"{path}: a sampling rate of {rate} Hz; at least {SLOWEST} Hz are needed")
+            if file.frames > LONGEST * rate:
+                raise AudioError(f"{path}: its header does not tell its length; encode it again, to a file, not a pipe")
             first, last = _span(path, file.frames / rate, file, start, end)
             file.seek(first)
-            samples = _up_to(last - first, file)
+            samples = file.read(last - first, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError) as error:
         reason = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
         raise AudioError(f"{path}: cannot be decoded ({reason.rstrip('.')})") from error
-    if len(samples) < last - first and last < UNKNOWN:
+    if len(samples) < last - first:
         raise AudioError(f"{path}: cut short: {len(samples)} of {last - first} samples could be read")
     return samples, rate
-
-
-def _up_to(count: int, file: soundfile.SoundFile) -> NDArray[np.float32]:
-    """The next `count` samples (n, channels), or those that there are."""
-    blocks = [file.read(min(count, BLOCK), dtype="float32", always_2d=True)]
-    while len(blocks[-1]) == BLOCK and (count := count - BLOCK):
-        blocks.append(file.read(min(count, BLOCK), dtype="float32", always_2d=True))
-    return np.concatenate(blocks)
 
 
 def _span(
@@ -88,5 +82,4 @@ def _span(
     begin, stop = start or 0.0, seconds if end is None else end
     if not 0 <= begin < stop <= seconds + SLACK or begin >= seconds:
         raise AudioError(f"{path}: the span {begin:g}-{stop:g} s does not lie in the file, which lasts {seconds:.2f} s")
-    last = file.frames if end is None else min(round(end * file.samplerate), file.frames)
-    return round(begin * file.samplerate), last
+    return round(begin * file.samplerate), min(round(stop * file.samplerate), file.frames)

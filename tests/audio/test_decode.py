@@ -95,3 +95,62 @@ def test_what_cannot_be_used_is_named_with_the_reason(tmp_path: Path) -> None:
 def test_a_span_outside_the_file(tmp_path: Path, span: tuple[float, float | None]) -> None:
     with pytest.raises(AudioError, match=r"does not lie in the file, which lasts 0\.50 s"):
         load_audio(written(tmp_path / "a.wav", sine()), *span)
+
+
+def test_what_16_khz_cannot_hold_does_not_come_back_as_another_tone(tmp_path: Path) -> None:
+    rate = 48_000
+    soundfile.write(tmp_path / "a.wav", sine(rate=rate) + sine(rate=rate, frequency=12_000.0), rate, subtype="FLOAT")
+    np.testing.assert_allclose(load_audio(tmp_path / "a.wav")[1000:7000], sine()[1000:7000], atol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["a.ogg", "a.mp3"])
+def test_lossy_formats_are_read(tmp_path: Path, name: str) -> None:
+    soundfile.write(tmp_path / name, sine(2.0), RATE)
+    samples = load_audio(tmp_path / name)
+    assert len(samples) == 2 * RATE
+    spectrum = np.abs(np.fft.rfft(samples))
+    assert spectrum.argmax() * RATE / len(samples) == 440
+
+
+def test_a_span_of_another_rate_is_cut_before_it_is_resampled(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", sine(1.0, 48_000), 48_000, subtype="FLOAT")
+    samples = load_audio(tmp_path / "a.wav", 0.25, 0.75)
+    assert len(samples) == RATE / 2
+    np.testing.assert_allclose(samples[1000:7000], sine(1.0)[5000:11000], atol=2e-3)
+
+
+def test_the_end_of_a_span_may_be_rounded_beyond_the_file(tmp_path: Path) -> None:
+    assert len(load_audio(written(tmp_path / "a.wav", sine()), 0.1, 0.55)) == 0.4 * RATE
+
+
+def test_one_bad_channel_spoils_the_file_and_loud_ones_do_not_overflow(tmp_path: Path) -> None:
+    both = np.stack([sine(), sine()], axis=1)
+    both[7, 1] = np.nan
+    with pytest.raises(AudioError, match="1 samples are NaN or infinite"):
+        load_audio(written(tmp_path / "a.wav", both))
+    assert load_audio(written(tmp_path / "b.wav", np.full((8000, 2), 3e38))).max() == np.float32(3e38)
+    with pytest.raises(AudioError, match=r"b\.wav: 8000 samples are NaN or infinite"):
+        load_audio(written(tmp_path / "b.wav", np.full(8000, 1e300), "DOUBLE"))
+    with pytest.raises(AudioError, match="silent"):
+        load_audio(written(tmp_path / "c.wav", np.stack([sine(), -sine()], axis=1)))
+
+
+def test_a_header_does_not_decide_how_much_memory_is_taken(tmp_path: Path) -> None:
+    flac = bytearray(written(tmp_path / "a.flac", sine(), "PCM_16").read_bytes())
+    for low, length in ((0x0, b"\0\0\0\0"), (0xF, b"\xff\xff\xff\xff")):  # unknown, as in a pipe; 68 billion samples
+        flac[21] = flac[21] & 0xF0 | low
+        flac[22:26] = length
+        (tmp_path / "b.flac").write_bytes(flac)
+        with pytest.raises(AudioError, match=r"b\.flac: its header does not tell its length; encode it again"):
+            load_audio(tmp_path / "b.flac")
+    wav = bytearray(written(tmp_path / "a.wav", sine(), "PCM_16").read_bytes())
+    wav[24:28] = (1).to_bytes(4, "little")
+    (tmp_path / "a.wav").write_bytes(wav)
+    with pytest.raises(AudioError, match=r"a\.wav: a sampling rate of 1 Hz; at least 4000 Hz"):
+        load_audio(tmp_path / "a.wav")
+
+
+def test_samples_without_a_header_are_not_guessed(tmp_path: Path) -> None:
+    (tmp_path / "a.raw").write_bytes(bytes(4000))
+    with pytest.raises(AudioError, match=r"a\.raw: raw samples without a header; convert it to WAV or FLAC"):
+        load_audio(tmp_path / "a.raw")

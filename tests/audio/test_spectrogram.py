@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import librosa
 import numpy as np
 import pytest
 import scipy.signal
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sersearch.audio import extractor, extractor_from_card, load_audio
 from sersearch.audio.silence import remove_silence
@@ -102,3 +106,41 @@ def test_unusable_requests() -> None:
         extractor("spectogram")
     with pytest.raises(AudioError, match="at least 25 ms"):
         extractor("spectrogram")(voice(0.01))
+
+
+def by_librosa(samples: np.ndarray) -> np.ndarray:
+    """The same features from librosa's own parts: pauses, transform and decibels."""
+    spans = librosa.effects.split(samples, top_db=30, frame_length=2048, hop_length=512)
+    voiced = np.concatenate([samples[a:b] for a, b in spans])
+    padded = np.pad(voiced, (512 - 400) // 2)  # librosa centres a window of 400 in the 512 points
+    transform = librosa.stft(padded, n_fft=512, hop_length=160, win_length=400, window="hamming", center=False)
+    power = np.abs(transform[1:]) ** 2  # 31.25 Hz ... 8 kHz
+    return librosa.power_to_db(power.reshape(128, 2, -1).sum(axis=1), ref=np.max, top_db=80).T
+
+
+def test_real_speech_from_the_file_on_as_librosa_has_it(corpora: Path) -> None:
+    paths = [
+        *sorted((corpora / "nemo" / "samples").glob("*.flac"))[::600],
+        min((corpora / "LibriSpeech").rglob("*.flac")),
+    ]
+    for path in paths:
+        found = extractor("spectrogram")(load_audio(path))
+        expected = by_librosa(soundfile.read(path, dtype="float32")[0])
+        assert found.shape == expected.shape
+        np.testing.assert_allclose(found, expected, atol=5e-3)
+
+
+@settings(max_examples=30)
+@given(st.integers(400, 6000))
+def test_every_whole_window_is_a_frame(length: int) -> None:
+    found = Spectrogram(silence_db=200.0)(voice(1.0)[:length])
+    assert found.shape == (1 + (length - 400) // 160, 128)
+    assert found.max() == 0, "the loudest value is the reference"
+
+
+def test_the_card_says_what_it_is_in_plain_json() -> None:
+    card = extractor("spectrogram").card()
+    assert json.loads(json.dumps(card)) == card
+    assert (card["features"], card["dims"], card["rate"], card["frame_rate"]) == ("spectrogram", 128, 16_000, 100.0)
+    assert (card["parameters"]["window"], card["parameters"]["shift"]) == (0.025 * RATE, 0.010 * RATE)
+    assert set(card["versions"]) == {"numpy", "soundfile", "soxr"}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+from filelock import FileLock
 
 from data_prep.pipeline import Prepared, prepare
 from data_prep.shards import Shard
@@ -20,21 +21,10 @@ from sersearch.data.table import FeatureTable
 from sersearch.errors import ConfigError, DataError
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.usefixtures("ray_running"),
+    pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\..*"),  # of its own settings
 ]
 COUNT = 8
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_ray() -> Iterator[None]:
-    import ray
-
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture
@@ -170,41 +160,183 @@ def test_requests_that_cannot_be(corpus: Path, tmp_path: Path) -> None:
         prepare("nemo", corpus, "spectrogram", tmp_path / "out")
 
 
-# --- the table that training opens ------------------------------------------------------------------------------------
+def test_the_order_of_the_manifest_does_not_matter(corpus: Path, tmp_path: Path) -> None:
+    run(corpus, tmp_path / "a")
+    header, *lines = (corpus / "manifest.csv").read_text().splitlines()
+    (corpus / "manifest.csv").write_text("\n".join([header, *reversed(lines)]))
+    assert run(corpus, tmp_path / "a").written == 0
+    assert pq.read_table(tmp_path / "a" / "manifest.parquet")["id"].to_pylist() == [f"u{n}" for n in range(COUNT)]
 
 
-def test_a_folder_that_is_no_prepared_corpus_says_what_makes_one(corpus: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"absent: no such folder; `sersearch prep"):
-        FeatureTable.open(tmp_path / "absent", "spectrogram")
-    with pytest.raises(DataError, match=r"not a prepared corpus .*`sersearch prep"):
-        FeatureTable.open(corpus, "spectrogram")
+def test_a_changed_label_changes_its_shard_and_a_removed_line_its_table(corpus: Path, tmp_path: Path) -> None:
     run(corpus, tmp_path / "out")
-    with pytest.raises(DataError, match=r"no features called 'functionals', expected one of spectrogram; .*--features"):
-        FeatureTable.open(tmp_path / "out", "functionals")
+    manifest = corpus / "manifest.csv"
+    manifest.write_text(manifest.read_text().replace("u4.wav,s0,female,joy", "u4.wav,s0,female,anger"))
+    assert run(corpus, tmp_path / "out").written == 1
+    assert FeatureTable.open(tmp_path / "out", "spectrogram").utterances["emotion"][4] == "anger"
+    manifest.write_text("\n".join(manifest.read_text().splitlines()[:-2]))
+    made = run(corpus, tmp_path / "out")
+    assert (made.utterances, made.shards, made.written) == (COUNT - 2, 2, 0)
+    assert sorted(content(tmp_path / "out")) == ["part-00000.parquet", "part-00001.parquet"], "none is left behind"
+    assert len(FeatureTable.open(tmp_path / "out", "spectrogram")) == COUNT - 2
 
 
-def test_the_frames_are_one_map_that_cannot_be_written_and_follows_the_card(corpus: Path, tmp_path: Path) -> None:
-    run(corpus, tmp_path / "out")
+def test_progress_counts_utterances_from_what_is_there(corpus: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    prepare("csv", corpus, "spectrogram", tmp_path, shard_size=3, progress=lambda *step: seen.append(step))
+    assert [seen[0], seen[-1], len(seen)] == [(0, COUNT), (COUNT, COUNT), 4]
+    assert sorted(seen) == seen
+    (tmp_path / "spectrogram" / "part-00002.parquet").unlink()
+    seen.clear()
+    prepare("csv", corpus, "spectrogram", tmp_path, shard_size=3, progress=lambda *step: seen.append(step))
+    assert seen == [(6, COUNT), (COUNT, COUNT)]
+
+
+@pytest.mark.parametrize(
+    "name", ["manifest.parquet", "rejected.parquet", "spectrogram/card.json", "spectrogram/part-00001.json"]
+)
+def test_descriptions_that_are_damaged_are_written_again(corpus: Path, tmp_path: Path, name: str) -> None:
+    made = run(corpus, tmp_path / "out")
+    whole = (tmp_path / "out" / name).read_bytes()
+    for damaged in (whole[:7], b""):
+        (tmp_path / "out" / name).write_bytes(damaged)
+        assert run(corpus, tmp_path / "out").hash == made.hash
+        assert (tmp_path / "out" / name).read_bytes() == whole
+
+
+def test_a_shard_of_which_nothing_is_left(corpus: Path, tmp_path: Path) -> None:
+    for number in (3, 4, 5):
+        (corpus / f"u{number}.wav").write_bytes(b"no audio at all")
+    made = run(corpus, tmp_path / "out", max_rejected=0.5)
+    assert (made.utterances, made.shards) == (COUNT - 3, 3)
     table = FeatureTable.open(tmp_path / "out", "spectrogram")
-    (path,) = (tmp_path / "out" / "spectrogram").glob("frames-*.npy")
-    assert isinstance(table.frames.base, np.memmap) or isinstance(table.frames, np.memmap)
-    with pytest.raises(ValueError, match="read-only"):
-        table[0][:] = 0
-    made = path.stat().st_mtime_ns
-    FeatureTable.open(tmp_path / "out", "spectrogram")
-    assert path.stat().st_mtime_ns == made, "opened again, not written again"
-    soundfile.write(corpus / "u0.wav", np.random.default_rng(2).normal(size=4000) / 10, 16_000)
-    run(corpus, tmp_path / "out")
-    FeatureTable.open(tmp_path / "out", "spectrogram")
-    assert [p.name for p in (tmp_path / "out" / "spectrogram").glob("frames-*.npy")] != [path.name]
+    np.testing.assert_array_equal(table[3], extractor("spectrogram")(load_audio(corpus / "u6.wav")))
 
 
-def test_a_shard_that_is_not_the_card_s_is_refused(corpus: Path, tmp_path: Path) -> None:
-    run(corpus, tmp_path / "out")
-    card = json.loads((tmp_path / "out" / "spectrogram" / "card.json").read_text())
-    soundfile.write(corpus / "u0.wav", np.random.default_rng(3).normal(size=4000) / 10, 16_000)
-    run(corpus, tmp_path / "other")
-    name = card["shards"][0]["file"]
-    shutil.copy(tmp_path / "other" / "spectrogram" / name, tmp_path / "out" / "spectrogram" / name)
-    with pytest.raises(DataError, match=rf"{name}: damaged"):
+def test_nothing_usable_is_an_error_whatever_may_be_rejected(corpus: Path, tmp_path: Path) -> None:
+    for number in range(COUNT):
+        (corpus / f"u{number}.wav").write_bytes(b"no audio at all")
+    with pytest.raises(DataError, match="8 of 8 utterances cannot be used, so nothing is left"):
+        run(corpus, tmp_path / "out", max_rejected=1.0)
+    for number in range(COUNT):
+        (corpus / f"u{number}.wav").unlink()
+    with pytest.raises(DataError, match="8 of 8 utterances cannot be used, so nothing is left"):
+        run(corpus, tmp_path / "other", max_rejected=1.0)
+    assert not (tmp_path / "other" / "corpus.json").exists()
+
+
+def test_a_limit_that_is_raised_afterwards_repeats_nothing(corpus: Path, tmp_path: Path) -> None:
+    (corpus / "u1.wav").write_bytes(b"no audio at all")
+    with pytest.raises(DataError, match=r"1 of 8 utterances cannot be used.*\n  u1: cannot be decoded"):
+        run(corpus, tmp_path / "out", max_rejected=0.1)
+    with pytest.raises(DataError, match="unfinished"):
         FeatureTable.open(tmp_path / "out", "spectrogram")
+    made = run(corpus, tmp_path / "out", max_rejected=0.125)
+    assert (made.written, made.rejected, made.utterances) == (0, 1, COUNT - 1)
+
+
+def test_labels_without_files_count_and_files_without_labels_too(tmp_path: Path) -> None:
+    turns = [f"Ses01F_impro01_F{number:03}" for number in range(4)]
+    audio, labels = (tmp_path / "iemocap/Session1" / folder for folder in ("sentences/wav", "dialog/EmoEvaluation"))
+    labels.mkdir(parents=True)
+    (audio / "Ses01F_impro01").mkdir(parents=True)
+    for turn in turns[:3]:
+        path = audio / "Ses01F_impro01" / f"{turn}.wav"
+        soundfile.write(path, np.random.default_rng(0).normal(size=4000) / 10, 16_000)
+    lines = [f"[1.0 - 2.0]\t{turn}\tang\t[2.0, 4.0, 3.0]\n" for turn in turns[1:]]
+    (labels / "Ses01F_impro01.txt").write_text("".join(lines))
+    with pytest.raises(DataError) as error:
+        prepare("iemocap", tmp_path / "iemocap", "spectrogram", tmp_path / "out", max_rejected=0.3)
+    assert "2 of 4 utterances cannot be used" in str(error.value)
+    assert f"{turns[3]}: no such file, though EmoEvaluation labels it" in str(error.value)
+    assert f"{turns[0]}: no label in EmoEvaluation" in str(error.value)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["rejected.parquet"]
+    prepare("iemocap", tmp_path / "iemocap", "spectrogram", tmp_path / "out", max_rejected=0.5)
+    table = FeatureTable.open(tmp_path / "out", "spectrogram")
+    assert table.corpus["attribute_scale"] == [1.0, 5.0]
+    assert table.utterances[["valence", "activation"]].to_numpy().tolist() == [[2.0, 4.0]] * 2
+
+
+def test_one_at_a_time(corpus: Path, tmp_path: Path) -> None:
+    run(corpus, tmp_path / "out")
+    with (
+        FileLock(tmp_path / "out" / ".prep.lock"),
+        pytest.raises(DataError, match=r"out: another `sersearch prep` is writing there; wait for it, or choose"),
+    ):
+        run(corpus, tmp_path / "out")
+
+
+def test_a_disk_that_refuses_says_what_and_the_same_command_goes_on(corpus: Path, tmp_path: Path) -> None:
+    in_the_way = tmp_path / "out" / "spectrogram" / "part-00001.parquet"
+    in_the_way.mkdir(parents=True)
+    with pytest.raises(DataError, match=r"preparation stopped: .*part-00001\.parquet.*; once that is mended, the same"):
+        run(corpus, tmp_path / "out")
+    assert not (tmp_path / "out" / "spectrogram" / "card.json").exists()
+    in_the_way.rmdir()
+    run(corpus, tmp_path / "out")
+    run(corpus, tmp_path / "whole")
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
+    (tmp_path / "blocked").mkdir()
+    (tmp_path / "blocked" / "spectrogram").touch()
+    with pytest.raises(DataError, match=r"preparation stopped: .*Not a directory"):
+        run(corpus, tmp_path / "blocked")
+    with pytest.raises(DataError, match="a file; --out is the folder of a prepared corpus"):
+        run(corpus, tmp_path / "blocked" / "spectrogram")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_rejected": -0.1}, "max_rejected is -0.1; it is a fraction"),
+        ({"workers": 0}, "workers is 0; at least one process must extract"),
+        ({"shard_size": 0}, "shard_size is 0; a shard holds at least one utterance"),
+    ],
+)
+def test_options_that_cannot_be(corpus: Path, tmp_path: Path, options: dict[str, float], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        prepare("csv", corpus, "spectrogram", tmp_path / "out", **options)  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_corpus_leaves_nothing_behind(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no corpus called 'librispech': did you mean librispeech\?"):
+        prepare("librispech", corpus, "spectrogram", tmp_path / "out")
+    with pytest.raises(DataError, match="no audio found; nEMO has"):
+        prepare("nemo", corpus, "spectrogram", tmp_path / "out")
+    (corpus / "manifest.csv").write_text("path,speaker\nu1.wav,\n")
+    with pytest.raises(DataError, match="line 2: no speaker"):
+        run(corpus, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_corpus_json_that_is_damaged_is_not_guessed(corpus: Path, tmp_path: Path) -> None:
+    run(corpus, tmp_path / "out")
+    (tmp_path / "out" / "corpus.json").write_text("{")
+    with pytest.raises(DataError, match=r"corpus\.json: cannot be read \(.*delete .*out or choose another --out"):
+        run(corpus, tmp_path / "out")
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+import ray
+ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+from data_prep.pipeline import prepare
+def die(done, total):
+    if done:
+        os.kill(os.getpid(), signal.SIGKILL)
+prepare("csv", Path(sys.argv[1]), "spectrogram", Path(sys.argv[2]), shard_size=1, progress=die)
+"""
+
+
+def test_a_process_that_is_killed_leaves_whole_shards_and_the_rest_is_made(corpus: Path, tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, corpus, tmp_path / "out"], capture_output=True)
+    assert done.returncode == -signal.SIGKILL
+    with pytest.raises(DataError, match="unfinished"):
+        FeatureTable.open(tmp_path / "out", "spectrogram")
+    again = prepare("csv", corpus, "spectrogram", tmp_path / "out", shard_size=1)
+    whole = prepare("csv", corpus, "spectrogram", tmp_path / "whole", shard_size=1)
+    assert again.written < COUNT == whole.written
+    assert again.hash == whole.hash
+    assert content(tmp_path / "out") == content(tmp_path / "whole")

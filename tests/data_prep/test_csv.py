@@ -1,0 +1,148 @@
+"""The CSV manifest: everything that the documented columns can say comes through, and no line goes wrong unnamed."""
+
+from __future__ import annotations
+
+import csv as standard
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_prep.corpora import csv
+from sersearch.data.schema import GENDERS, SPLITS, manifest_table
+from sersearch.errors import DataError
+
+
+def manifest(folder: Path, text: str, encoding: str = "utf-8") -> Path:
+    for name in ("a.wav", "b.wav"):
+        if not (folder / name).is_file():
+            soundfile.write(folder / name, np.random.default_rng(0).normal(size=3200) / 10, 16_000)
+    (folder / "manifest.csv").write_bytes(text.encode(encoding))
+    return folder / "manifest.csv"
+
+
+def problems(folder: Path, text: str) -> list[str]:
+    with pytest.raises(DataError) as error:
+        csv.read(manifest(folder, text))
+    return [line.strip() for line in str(error.value).splitlines()[1:]]
+
+
+WORDS = st.text(st.characters(blacklist_categories=("Cs", "Cc", "Zs", "Zl", "Zp")), min_size=1, max_size=8)
+NUMBERS = st.floats(0, 1e6, width=32).map(float)
+
+
+@settings(max_examples=60)
+@given(
+    rows=st.lists(
+        st.fixed_dictionaries(
+            {"path": st.sampled_from(["a.wav", "b.wav"]), "speaker": WORDS},
+            optional={
+                "gender": st.sampled_from(GENDERS),
+                "emotion": WORDS,
+                "activation": NUMBERS,
+                "valence": NUMBERS,
+                "dominance": NUMBERS,
+                "sentence": st.tuples(WORDS, WORDS).map(", \n".join),
+                "split": st.sampled_from(SPLITS),
+                "start": NUMBERS,
+            },
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    order=st.permutations(csv.COLUMNS),
+    dialect=st.sampled_from(["excel", "unix"]),
+    mark=st.sampled_from(["utf-8", "utf-8-sig"]),
+)
+def test_every_column_in_any_order_comes_through(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[dict], order: list[str], dialect: str, mark: str
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    rows = [row | {"id": f"u{number}"} for number, row in enumerate(rows)]
+    with manifest(folder, "").open("w", encoding=mark, newline="") as file:
+        writer = standard.DictWriter(file, order, dialect=dialect)
+        writer.writeheader()
+        writer.writerows(rows)
+    found = [asdict(row) for row in csv.read(folder).utterances]
+    blank = dict.fromkeys(csv.COLUMNS) | {"corpus": "csv"}
+    assert found == [blank | row for row in rows]
+
+
+def test_a_row_without_labels_is_an_unlabelled_utterance(tmp_path: Path) -> None:
+    reading = csv.read(manifest(tmp_path, "path,speaker,emotion,activation\na.wav,ann,,\nb.wav,bob,joy,\n"))
+    table = manifest_table(reading.utterances)
+    assert table["emotion"].to_pylist() == [None, "joy"]
+    assert table["activation"].to_pylist() == [None, None]
+    assert reading.rejected == []
+
+
+def test_parts_of_a_file_get_ids_of_their_own_to_the_millisecond_of_a_day(tmp_path: Path) -> None:
+    text = (
+        "path,speaker,start,end\na.wav,ann,0,1.5\na.wav,ann,80000.001,80001\na.wav,ann,80000.002,80001\na.wav,ann,2,\n"
+    )
+    assert [row.id for row in csv.read(manifest(tmp_path, text)).utterances] == [
+        "a_0-1.5",
+        "a_80000.001-80001",
+        "a_80000.002-80001",
+        "a_2",
+    ]
+
+
+def test_all_that_is_wrong_in_a_line_is_said_of_that_line(tmp_path: Path) -> None:
+    text = "path,speaker,gender,valence,start,id\na.wav,ann,,,,\n/b.wav,,man,1e999,-1,a/b\n"
+    assert problems(tmp_path, text) == [
+        "line 3: no speaker",
+        "line 3: valence '1e999' is not a number",
+        "line 3: start -1 is before the file's start",
+        "line 3: gender 'man': expected one of female, male",
+        "line 3: path '/b.wav' does not lie below the CSV file's folder",
+        "line 3: id 'a/b' may hold letters, digits and _ . - only",
+    ]
+
+
+def test_a_path_that_is_no_file(tmp_path: Path) -> None:
+    assert problems(tmp_path, "path,speaker\n.,ann\n") == ["line 2: path '.' is no file"]
+
+
+def test_a_record_over_two_lines_counts_as_its_last(tmp_path: Path) -> None:
+    assert problems(tmp_path, 'path,speaker,sentence\na.wav,ann,"one\ntwo"\nb.wav,,\n') == ["line 4: no speaker"]
+
+
+def test_repeated_ids_point_to_the_first(tmp_path: Path) -> None:
+    text = "id,path,speaker\nx,a.wav,ann\ny,a.wav,ann\nx,b.wav,ann\nx,b.wav,ann\n"
+    assert problems(tmp_path, text) == [f"line {n}: the id x stands in line 2 too" for n in (4, 5)]
+
+
+def test_a_flood_of_problems_is_counted_and_cut(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"manifest\.csv: 70 problems:\n  line 2: ") as error:
+        csv.read(manifest(tmp_path, "id,path,speaker\n" + "".join(f"u{n},a.wav,\n" for n in range(70))))
+    assert str(error.value).endswith("line 51: no speaker\n  and 20 more")
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("path;speaker", r"no column is called 'path;speaker': did you mean speaker\?"),
+        ("Path,speaker", r"no column is called 'Path': did you mean path\?"),
+        ("path,speaker,emotion,emotion", "several columns are called 'emotion'; keep one"),
+        ("path,speaker,", "no column is called ''"),
+    ],
+)
+def test_a_header_of_another_kind(tmp_path: Path, header: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        csv.read(manifest(tmp_path, f"{header}\na.wav,ann\n"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_another_encoding_is_named_as_such(tmp_path: Path, encoding: str) -> None:
+    with pytest.raises(DataError, match=r"manifest\.csv: not a CSV file in UTF-8"):
+        csv.read(manifest(tmp_path, "path,speaker\na.wav,Zoë\n", encoding))
+
+
+def test_a_folder_without_a_manifest(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"manifest\.csv: no such file; a CSV manifest has a header with path, speaker"):
+        csv.read(tmp_path)
