@@ -41,7 +41,7 @@ def rows(quick: bool) -> Iterator[Row]:
         torch.set_num_threads(1)
         for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
             yield from floor(folder, device, steps)
-            yield from lanes(folder, device, 1 if quick else 3)
+            yield from lanes(folder, device, 1 if quick else 5)
         yield from settings(folder, 1 if quick else 5)
 
 
@@ -52,12 +52,12 @@ def load(folder: Path, config: AAEConfig) -> TrainingData:
 
 
 class Step:
-    """One mini-batch of one configuration, to be run again and again."""
+    """One mini-batch of one configuration in one or more lanes, to be run again and again."""
 
-    def __init__(self, data: TrainingData, config: AAEConfig, device: str = "cpu") -> None:
+    def __init__(self, data: TrainingData, config: AAEConfig, device: str = "cpu", lanes: int = 1) -> None:
         network = Engine(get_family("aae"), data, device)._network(config)
-        weights = network.initial(0)
-        self.stack = Stack(network, [Lane(config, 0, 1, weights, network.slots(weights), network.place(weights))])
+        initial = [network.initial(0) for _ in range(lanes)]
+        self.stack = Stack(network, [Lane(config, 0, 1, w, network.slots(w), network.place(w)) for w in initial])
         indices = np.arange(config.batch_size)
         self.batch = data.train.batch(indices, network.device, network.dtype)
         self.labelled = data.train.labelled_tasks(indices)
@@ -127,23 +127,19 @@ def peak(device: str) -> tuple[float, float]:
     return 2 * n**3 / product, 2 * source.numel() * 4 / copy
 
 
-def lanes(folder: Path, device: str, epochs: int) -> Iterator[Row]:
-    """An epoch of K lanes as one model against K single ones."""
-    for name, config, counts in (("demo's size", DEMO, (2, 4)), ("tiny", TINY, (2, 4, 8))):
+def lanes(folder: Path, device: str, steps: int) -> Iterator[Row]:
+    """A step of K lanes as one model against K single ones."""
+    for name, config in (("demo's size", DEMO), ("tiny", TINY)):
         data = load(folder, config)
-        single = median_epoch(data, config, 1, device, epochs)
-        for count in counts:
-            fused = median_epoch(data, config, count, device, epochs)
-            note = f"{fused:.2f} s for {count} lanes, {single:.2f} s for one; AAE, {name}, {device}"
-            yield Row(f"{count} lanes against {count} single ones", f"x {count * single / fused:.2f} as fast", "", note)
-
-
-def median_epoch(data: TrainingData, config: AAEConfig, count: int, device: str, epochs: int) -> float:
-    """Seconds of an epoch of `count` lanes, median, the first left out."""
-    engine = Engine(get_family("aae"), data, device)
-    for _ in range(count):
-        engine.join(config, 0, epochs + 1)
-    return statistics.median(r.seconds for r in engine.epochs() if r.epoch > 1)
+        single = Step(data, config, device)
+        for count in (2, 4, 8):
+            fused = Step(data, config, device, count)
+            single(), fused()
+            alone, together = paired(single, fused, steps)
+            note = f"{1000 * together:.0f} ms for {count}, {1000 * alone:.0f} ms for one; AAE, {name}, {device}"
+            yield Row(
+                f"{count} lanes against {count} single ones", f"x {count * alone / together:.2f} as fast", "", note
+            )
 
 
 def settings(folder: Path, pairs: int) -> Iterator[Row]:
