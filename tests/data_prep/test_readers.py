@@ -10,7 +10,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep.corpora import corpus_names, csv, demo, get_corpus
+from data_prep.corpora import corpus_names, csv, get_corpus
 from sersearch.data.schema import manifest_table
 from sersearch.errors import ConfigError, DataError
 
@@ -136,21 +136,6 @@ def test_msp_improv_lists_what_does_not_match(tmp_path: Path) -> None:
     assert "no such file" in reasons["MSP-IMPROV-S02H-M01-P-FM99"]
     assert "no label in Evalution.txt" in reasons["MSP-IMPROV-S02H-M01-P-FM50"]
     assert "not a label line" in reasons["Evalution.txt:10"]
-
-
-# --- demo -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_the_demo_corpus_is_the_same_for_a_seed_and_says_that_it_is_synthetic(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        demo.write(tmp_path / name)
-    files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file())
-    assert len(files) > 300
-    assert all((tmp_path / "a" / f).read_bytes() == (tmp_path / "b" / f).read_bytes() for f in files)
-    reading = demo.read(tmp_path / "a")
-    assert reading.synthetic
-    assert {u.split for u in reading.utterances} == {"train", "dev", "test", "unlabelled"}
 
 
 # --- csv ------------------------------------------------------------------------------------------------------------
