@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +16,7 @@ from rich.table import Table
 
 from benchmarks import command, memory, overhead, step
 from benchmarks.rows import Row
+from sersearch.training import CPU_ENVIRONMENT
 
 SUBJECTS = {"command": command.rows, "overhead": overhead.rows, "memory": memory.rows, "step": step.rows}
 
@@ -57,4 +59,9 @@ def show(title: str, rows: Iterable[Row], markdown: bool) -> None:
 
 
 if __name__ == "__main__":
+    if any(os.environ.get(name) != value for name, value in CPU_ENVIRONMENT.items()):
+        # Once more, with what a trial's process has in its environment.
+        os.execve(
+            sys.executable, [sys.executable, "-m", "benchmarks", *sys.argv[1:]], {**os.environ, **CPU_ENVIRONMENT}
+        )
     typer.run(main)

@@ -129,10 +129,10 @@ def peak(device: str) -> tuple[float, float]:
 
 def lanes(folder: Path, device: str, steps: int) -> Iterator[Row]:
     """A step of K lanes as one model against K single ones."""
-    for name, config in (("demo's size", DEMO), ("tiny", TINY)):
+    for name, config, counts in (("demo's size", DEMO, (2, 4)), ("tiny", TINY, (2, 4, 8))):
         data = load(folder, config)
         single = Step(data, config, device)
-        for count in (2, 4, 8):
+        for count in counts:
             fused = Step(data, config, device, count)
             single(), fused()
             alone, together = paired(single, fused, steps)
