@@ -78,11 +78,11 @@ def prepare(
     began = time.monotonic()
     _check_options(max_rejected, shard_size, workers)
     reader, extract = get_corpus(corpus), extractor(features)
-    _check_out(out, corpus)
-    reading = _read(reader, root, out)
-    manifest = manifest_table(reading.utterances)
-    _check_rejected(reading.rejected, len(manifest), max_rejected, out)
     try:
+        _check_out(out, corpus)
+        reading = _read(reader, root, out)
+        manifest = manifest_table(reading.utterances)
+        _check_rejected(reading.rejected, len(manifest), max_rejected, out)
         out.mkdir(parents=True, exist_ok=True)
         with FileLock(out / ".prep.lock", timeout=0):
             shards = _shards(manifest, reading.root.resolve(), out.resolve() / features, extract, shard_size)

@@ -92,7 +92,10 @@ class Study:
         folder = root / name
         if (folder / "study.json").exists():
             raise StudyError(f"study {name} exists in {root}; `--resume {name}` goes on with it, --name names another")
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StudyError(f"{folder}: cannot be made ({error.strerror}); --studies names another place") from None
         study = cls(folder, {"name": name, **meta})
         study.write_meta()
         return study
@@ -103,9 +106,12 @@ class Study:
         for folder in (root / name, Path(name)):
             if (folder / "study.json").is_file():
                 try:
-                    return cls(folder, json.loads((folder / "study.json").read_text("utf-8")))
+                    meta = json.loads((folder / "study.json").read_text("utf-8"))
                 except (OSError, ValueError) as error:
                     raise StudyError(f"{folder / 'study.json'}: cannot be read ({error})") from error
+                if not isinstance(meta, dict) or "name" not in meta:
+                    raise StudyError(f"{folder / 'study.json'}: cannot be read (it is not a study's)")
+                return cls(folder, meta)
         there = [path.parent.name for path in root.glob("*/study.json")]
         raise StudyError(f"{name}: isn't a study (it has no study.json); {one_of(name, there)} in {root}")
 

@@ -17,6 +17,9 @@ from sersearch.cli import main
 from sersearch.data.protocols import Protocol
 from sersearch.data.targets import TARGETS
 from sersearch.export import export_bundle
+from sersearch.study import Study
+from sersearch.tuning.space import load_space, space_names
+from tests.synthetic import make_table, write_table
 from tests.test_export import audible_table
 from tests.trained import make_study
 
@@ -167,3 +170,169 @@ def test_the_engine_and_a_predictor_know_no_orchestrator() -> None:
     code = f"{imports}; import sys; print([m for m in ('ray', 'mlflow', 'optuna') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# --- tune, as far as it goes without a search -------------------------------------------------------------------------
+
+
+TINY = ["--set", "channels=[2, 3, 4]", "--set", "hidden=5", "--set", "batch_size=8"]
+TINY += ["--set", "segment_frames=32", "--set", "segment_hop=32"]
+LOSO = ["--protocol", "loso", "--test-speaker", "s0"]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a prepared corpus in `data`."""
+    monkeypatch.chdir(tmp_path)
+    return write_table(tmp_path / "data", make_table()).parent
+
+
+def tune(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
+    return run(capsys, "tune", "--space", "aae_alpha_beta", "--data", "data", *args)
+
+
+def test_a_dry_run_from_the_command_line_takes_every_option_and_runs_nothing(
+    capsys: pytest.CaptureFixture[str], place: Path
+) -> None:
+    options = ["--method", "grid", "--epochs", "3", "--set", "learning_rate=1e-3", "--dry-run", "--seed", "4"]
+    code, out, err = tune(capsys, *TINY, *LOSO, *options)
+    assert (code, err) == (0, "")
+    assert "learning_rate 0.001 (default 0.0001)" in out, "--set, with a number as researchers write it"
+    assert "trials      100, up to 3 epochs" in out
+    assert "s0" in next(line for line in out.splitlines() if line.startswith("data"))
+    assert sorted(path.name for path in place.iterdir()) == ["data"]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ((*TINY, "--protocol", "loso", "--test-speaker", "s9"), "expected one of s0, s1, s2, s3"),
+        ((*TINY, "--protocol", "los"), "did you mean loso"),
+        ((*TINY, "--protocol", "kfold", "--fold", "11"), "11"),
+        ((*TINY, *LOSO, "--target", "emotoin"), "did you mean emotion"),
+        ((*TINY, *LOSO, "--target", "valence_levels"), "valence"),
+        ((*TINY, *LOSO, "--method", "gird"), "'grid', 'random' or 'tpe' (it is 'gird')"),
+        ((*TINY, *LOSO, "--trials", "0"), "trials: input should be greater than or equal to 1"),
+        ((*TINY, *LOSO, "--set", "alpha=0.3"), "search.alpha: stands in fixed, too"),
+        ((*TINY, *LOSO, "--set", "segment_frames=40"), "multiple of 32"),
+        ((*TINY, *LOSO, "--name", "../x"), "letters, digits"),
+        ((*TINY, *LOSO, "--tracking-uri", "ftp://x"), "ftp://x"),
+        ((*TINY, *LOSO, "--aux", "nowhere"), "nowhere: no such folder"),
+        ((*TINY, *LOSO, "--aux", "."), "not a prepared corpus"),
+    ],
+)
+def test_what_tune_cannot_do_with_these_data_is_said_before_a_study_is_made(
+    capsys: pytest.CaptureFixture[str], place: Path, args: tuple[str, ...], message: str
+) -> None:
+    code, _, err = tune(capsys, *args)
+    said = " ".join(err.split())
+    assert code == 2
+    assert message in said
+    assert "Traceback" not in err
+    assert [path.name for path in place.iterdir()] == ["data"], "nothing half-written"
+
+
+def test_a_development_set_without_a_class_is_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = make_table()
+    angry = (table.utterances["speaker"] == "s1") & (table.utterances["emotion"] == "anger")
+    table.utterances.loc[angry, "emotion"] = "sadness"
+    write_table(tmp_path / "data", table)
+    code, _, err = tune(capsys, *TINY, *LOSO, "--dev-speaker", "s1")
+    assert code == 2
+    assert "anger" in err
+    assert not (tmp_path / "studies").exists()
+
+
+def test_a_folder_with_other_features_says_which(capsys: pytest.CaptureFixture[str], place: Path) -> None:
+    (place / "data" / "spectrogram").rename(place / "data" / "compare")
+    code, _, err = tune(capsys, *TINY, *LOSO)
+    assert code == 2
+    assert "expected one of compare" in err
+    assert "spectrogram" in err
+
+
+def test_a_study_that_exists_is_neither_run_nor_changed(capsys: pytest.CaptureFixture[str], place: Path) -> None:
+    study = Study.create("mine", {"state": "finished"}, place / "studies")
+    before = (study.folder / "study.json").read_bytes()
+    code, _, err = tune(capsys, *TINY, *LOSO, "--name", "mine")
+    assert code == 2
+    assert "study mine exists" in err
+    assert "--resume mine" in err
+    assert [p.name for p in study.folder.iterdir()] == ["study.json"]
+    assert (study.folder / "study.json").read_bytes() == before
+
+
+def test_a_resume_that_cannot_be_says_why(capsys: pytest.CaptureFixture[str], place: Path) -> None:
+    data = {"path": str(place / "data"), "features": "spectrogram", "hash": "another"}
+    study = Study.create("mine", {"state": "interrupted", "trials": 1, "data": data}, place / "studies")
+    code, _, err = run(capsys, "tune", "--resume", "mine")
+    assert code == 2
+    assert "its features were changed since study mine began; start a new study" in err
+    study.write_meta(state="finished")
+    code, _, err = run(capsys, "tune", "--resume", "mine")
+    assert code == 2
+    assert "study mine is finished; `sersearch report mine` shows it" in err
+    code, _, err = run(capsys, "tune", "--resume", "mien")
+    assert code == 2
+    assert "did you mean mine" in err
+
+
+@pytest.mark.parametrize("args", [("report",), ("export", "--out", "model"), ("evaluate",)])
+def test_a_study_without_a_result_has_nothing_to_show(
+    capsys: pytest.CaptureFixture[str], place: Path, args: tuple[str, ...]
+) -> None:
+    Study.create("mine", {"family": "aae", "data": {"synthetic": True}}, place / "studies")
+    code, _, err = run(capsys, args[0], "mine", *args[1:])
+    assert code == 2
+    assert "--resume mine" in err
+    assert "Traceback" not in err
+    assert not (place / "model").exists()
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("tun",),
+        ("tune", "--concurrency", "0"),
+        ("tune", "--trials", "many"),
+        ("predict", "model"),
+        ("export", "mine"),
+        (),
+    ],
+)
+def test_the_wrong_command_is_exit_code_2(capsys: pytest.CaptureFixture[str], args: tuple[str, ...]) -> None:
+    code, out, err = run(capsys, *args)
+    assert code == 2
+    assert "Traceback" not in err
+    assert "sage" in out + err
+
+
+def test_every_space_and_what_it_searches_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "spaces")
+    for name in space_names():
+        space, text = load_space(name), " ".join(out.split())
+        assert f"{name} {space.doc}" in text
+        assert f"{space.method}, {space.trials} trials of up to {space.epochs} epochs: {space.time}" in text
+        for parameter, dimension in space.search.items():
+            assert f"{parameter} {dimension}" in text
+
+
+def test_predict_names_a_file_that_is_not_there_and_goes_on(
+    capsys: pytest.CaptureFixture[str], bundle: Path, tmp_path: Path
+) -> None:
+    good = speech(tmp_path / "good.wav")
+    code, out, err = run(capsys, "predict", str(bundle), str(tmp_path / "gone.wav"), str(good))
+    assert code == 2
+    assert "gone.wav" in err
+    assert "Traceback" not in err
+    assert out.startswith(f"{good}: ")
+
+
+def test_a_bundle_that_is_damaged_is_a_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "bundle.json").write_text("{")
+    code, out, err = run(capsys, "predict", str(tmp_path), "a.wav", "--json")
+    assert (code, out) == (2, "")
+    assert "bundle.json: cannot be read" in err

@@ -6,6 +6,8 @@ import multiprocessing
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sersearch.errors import StudyError
 from sersearch.study import Study
@@ -117,3 +119,88 @@ def test_a_second_driver_is_kept_out(study: Study) -> None:
     with study.hold():
         assert f"is being run by process {os.getpid()}" in ask()
     assert ask() == "held"
+
+
+def test_a_place_where_no_folder_can_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StudyError, match=r"file/two: cannot be made .*--studies names another place"):
+        Study.create("two", {}, tmp_path / "file")
+    (tmp_path / "two").write_text("")
+    with pytest.raises(StudyError, match="two: cannot be made"):
+        Study.create("two", {}, tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[]", "7", "{}", "null", "\xff"])
+def test_a_study_json_of_something_else(study: Study, text: str) -> None:
+    (study.folder / "study.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(StudyError, match=r"study\.json: cannot be read"):
+        Study.open(study.folder)
+
+
+def test_a_study_is_found_by_name_and_by_folder(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = study.folder.parent
+    for opened in (Study.open("one", root), Study.open(study.folder), Study.open(str(study.folder), root / "no")):
+        assert (opened.name, opened.folder.resolve()) == ("one", study.folder.resolve())
+    monkeypatch.chdir(root)
+    assert Study.open("one").name == "one"
+    with pytest.raises(StudyError, match="there are none"):
+        Study.open("two", root / "no")
+
+
+def test_what_is_written_of_a_study_is_read_again(study: Study) -> None:
+    study.write_meta(state="finished", warnings=["MLflow was away"])
+    assert Study.open(study.folder).meta == {"name": "one", "state": "finished", "warnings": ["MLflow was away"]}
+    assert {path.name for path in study.folder.iterdir()} == {"study.json"}, "no temporary file stays"
+
+
+def test_an_end_that_came_before_a_resume_is_over(study: Study) -> None:
+    study.append("start", 0, params={"alpha": 0.1}, searched={})
+    study.append("end", 0, state="interrupted", reason="the search was interrupted")
+    study.append("start", 0, params={"alpha": 0.1}, searched={})
+    epoch(study, 0, 1, 0.4)
+    study.append("end", 0, state="complete", reason="all epochs done")
+    (trial,) = study.trials()
+    assert (trial.state, trial.reason) == ("complete", "all epochs done")
+
+
+def test_events_of_trials_that_never_started_are_nobody_s(study: Study) -> None:
+    epoch(study, 5, 1, 0.9)
+    study.append("end", 5, state="complete", reason="")
+    assert study.trials() == []
+
+
+def test_an_epoch_without_a_value_is_never_the_best(study: Study) -> None:
+    study.append("start", 0, params={}, searched={})
+    study.append("epoch", 0, epoch=1, value=None, metrics={}, best=False, seconds=1.0, checkpoint=None)
+    assert (study.trials()[0].value, study.trials()[0].best_epoch) == (None, None)
+    epoch(study, 0, 2, 0.2)
+    epoch(study, 0, 3, 0.2)
+    assert study.trials()[0].best_epoch == 2, "the first of equals"
+
+
+@given(
+    values=st.lists(st.lists(st.floats(0, 1), max_size=4), min_size=1, max_size=4),
+    cut=st.floats(0, 1),
+    more=st.booleans(),
+)
+@settings(max_examples=50)
+def test_a_journal_cut_at_any_byte_tells_what_was_whole(
+    tmp_path_factory: pytest.TempPathFactory, values: list[list[float]], cut: float, more: bool
+) -> None:
+    study = Study.create("one", {}, tmp_path_factory.mktemp("cut"))
+    for number, curve in enumerate(values):
+        study.append("start", number, params={"text": "\u2028 e\u0301\n"}, searched={})
+        for position, value in enumerate(curve, start=1):
+            epoch(study, number, position, value)
+        study.append("end", number, state="complete", reason="all epochs done")
+    whole = study.trials()
+    path = study.folder / "trials.jsonl"
+    path.write_bytes(path.read_bytes()[: round(cut * path.stat().st_size)])
+    if more:
+        study.append("start", 99, params={}, searched={})
+    told = [trial for trial in study.trials() if trial.number != 99]
+    assert ([99] if more else []) == [t.number for t in study.trials() if t.number == 99]
+    for before, after in zip(whole, told, strict=False):
+        assert after.epochs == before.epochs[: len(after.epochs)]
+        assert after.state in ("running", before.state)
+    assert all(trial.state == "complete" for trial in told[:-1]), "only the last can be incomplete"

@@ -30,8 +30,8 @@ def read(root: Path) -> Reading:
                     unreadable.append(Rejected("", f"data.tsv:{rows.line_num}", f"no {', '.join(lacking)}"))
                 else:
                     labelled.append(_utterance(row))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{labels}: not in UTF-8 ({error})") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{labels}: not a table in UTF-8 ({error})") from error
     utterances, unmatched = match_labels(labelled, audio, "data.tsv")
     return Reading(root=root, utterances=utterances, rejected=unreadable + unmatched)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import cast
 
@@ -19,6 +20,9 @@ SLACK = 0.1  # s: label files round the ends of spans
 # What only damaged headers claim, and headers of FLAC that was written to a pipe: they must not decide on memory.
 SLOWEST = 4_000  # Hz
 LONGEST = 24 * 3600  # s
+# libsndfile's note, in bytes, on a WAV or AIFF file that holds less than its header says. Otherwise it reads the rest.
+CUT = re.compile(r"^ *(?:data|SSND) : (\d+) \(should be (\d+)\)$", re.MULTILINE)
+PIPED = 0x7FFF_0000  # bytes: from here on it is what programs say that cannot know, as they write to a pipe
 
 
 def load_audio(
@@ -47,15 +51,8 @@ def load_audio(
 
 def _read(path: Path, start: float | None, end: float | None) -> tuple[NDArray[np.float32], int]:
     """The span's samples (n, channels) as they are in the file, and the file's rate."""
-    if not path.exists():
-        raise AudioError(f"{path}: no such file")
-    if not path.is_file():
-        raise AudioError(f"{path}: not a file")
-    if path.stat().st_size == 0:
-        raise AudioError(f"{path}: the file is empty (0 bytes)")
-    if path.suffix.lower() == ".raw":
-        raise AudioError(f"{path}: raw samples without a header; convert it to WAV or FLAC")
     try:
+        _check_file(path)
         with soundfile.SoundFile(path) as file:
             rate = int(file.samplerate)
             if rate < SLOWEST:
@@ -63,6 +60,7 @@ def _read(path: Path, start: float | None, end: float | None) -> tuple[NDArray[n
             if file.frames > LONGEST * rate:
                 raise AudioError(f"{path}: its header does not tell its length; encode it again, to a file, not a pipe")
             first, last = _span(path, file.frames / rate, file, start, end)
+            _check_whole(path, file)
             file.seek(first)
             samples = file.read(last - first, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError) as error:
@@ -71,6 +69,28 @@ def _read(path: Path, start: float | None, end: float | None) -> tuple[NDArray[n
     if len(samples) < last - first:
         raise AudioError(f"{path}: cut short: {len(samples)} of {last - first} samples could be read")
     return samples, rate
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what libsndfile would not tell apart."""
+    if not path.exists():
+        raise AudioError(f"{path}: no such file")
+    if not path.is_file():
+        raise AudioError(f"{path}: not a file")
+    if path.stat().st_size == 0:
+        raise AudioError(f"{path}: the file is empty (0 bytes)")
+    if path.suffix.lower() == ".raw":
+        raise AudioError(f"{path}: raw samples without a header; convert it to WAV or FLAC")
+
+
+def _check_whole(path: Path, file: soundfile.SoundFile) -> None:
+    """Refuse a WAV or AIFF file whose end is missing, as a broken copy leaves it."""
+    found = CUT.search(file.extra_info)
+    if not found or int(found[1]) >= PIPED:
+        return
+    samples = round(file.frames * int(found[1]) / max(int(found[2]), 1))
+    if samples > file.frames + SLACK * file.samplerate:
+        raise AudioError(f"{path}: cut short: {file.frames} of {samples} samples are there; copy it again")
 
 
 def _span(

@@ -45,7 +45,10 @@ class FeatureTable:
         preparation has not finished.
         """
         root = Path(root)
-        corpus, card = _cards(root, features)
+        try:
+            corpus, card = _cards(root, features)
+        except OSError as error:
+            raise DataError(f"{root}: cannot be read ({error.strerror})") from error
         folder = root / features
         columns = [name for name in feature_schema(card["dims"]).names if name != "features"]
         shards = [_read_shard(folder / shard["file"], columns) for shard in card["shards"]]
@@ -126,20 +129,17 @@ def _map(folder: Path, card: dict[str, Any], total: int) -> NDArray[np.float32]:
 
 def _write_map(path: Path, card: dict[str, Any], total: int) -> None:
     """Write the map shard by shard, checking each, and remove those of earlier preparations."""
-    with atomic(path) as temporary:
-        frames = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=(total, card["dims"]))
-        row = 0
+    header = {"descr": "<f4", "fortran_order": False, "shape": (total, card["dims"])}
+    # Written, not mapped: on a full disk writing is an error, and what is mapped kills the process.
+    with atomic(path) as temporary, temporary.open("wb") as map_file:
+        np.lib.format.write_array_header_1_0(map_file, header)
         for shard in card["shards"]:
             file = path.parent / shard["file"]
             content = file.read_bytes()
             if hashlib.sha256(content).hexdigest() != shard["sha256"]:
                 raise DataError(f"{file}: damaged (another hash than in card.json); delete it and run prep again")
             column = pq.read_table(pa.BufferReader(content), columns=["features"])["features"].combine_chunks()
-            values = column.flatten().flatten().to_numpy().reshape(-1, card["dims"])
-            frames[row : row + len(values)] = values
-            row += len(values)
-        frames.flush()
-        del frames
+            map_file.write(column.flatten().flatten().to_numpy())
     for old in path.parent.glob("frames-*.npy"):
         if old != path:
             old.unlink(missing_ok=True)

@@ -42,7 +42,7 @@ class ReplayedASHA(AsyncHyperBandScheduler):  # type: ignore[misc]
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> None:
         """A finished trial's last value counts for the rungs that it reached."""
-        if result.get("done_by_itself"):
+        if result.get("done_by_itself") and not result["failed"]:
             self._rung(result["trial"], result["epoch"], result["value"])
         self._trial_info.pop(trial.trial_id, None)
 

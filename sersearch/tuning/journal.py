@@ -79,7 +79,7 @@ class Journal(Callback):  # type: ignore[misc]
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """A trial whose process died more often than it is started again."""
-        lines = str(trial.error_file and Path(trial.error_file).read_text()).strip().splitlines()
+        lines = Path(trial.error_file).read_text().strip().splitlines() if trial.error_file else []
         self._end(trial, "failed", f"the trial's process died: {lines[-1] if lines else 'no message'}")
 
     def _end(self, trial: Any, state: str, reason: str) -> None:

@@ -108,7 +108,7 @@ def dry_run(request: TuneRequest) -> DryRun:
     space = request.space
     data, _, card = _data(request)
     family = get_family(space.family)
-    config = space.config(space.paper_point() or _middle(space))
+    config = space.config(space.paper_point() or space.middle())
     engine = Engine(family, data, device())
     seconds, steps = engine.time_epoch(config)
     trials = len(space.grid()) if space.method == "grid" else space.trials
@@ -130,15 +130,6 @@ def dry_run(request: TuneRequest) -> DryRun:
     )
 
 
-def _middle(space: SearchSpace) -> dict[str, Any]:
-    """Some point of the space."""
-    point = {}
-    for name, dimension in space.search.items():
-        values = dimension.values()
-        point[name] = values[len(values) // 2] if values else (dimension.low or 0) / 2 + (dimension.high or 0) / 2
-    return point
-
-
 def _data(request: TuneRequest) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     """Training data, the study's `data` section and the split card. Raises what is wrong with any of them."""
     space = request.space
@@ -156,7 +147,7 @@ def _data(request: TuneRequest) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         "corpus": table.corpus["corpus"],
         "hash": table.card["hash"],
     }
-    config = space.config(space.paper_point() or _middle(space))
+    config = space.config(space.paper_point() or space.middle())
     data = load_data(section, config, space.family)
     family = get_family(space.family)
     Engine(family, data).check(config)

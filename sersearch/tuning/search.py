@@ -6,6 +6,7 @@ the trials before it. So a search is resumed by telling a new study what the jou
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections import deque
 from collections.abc import Mapping
@@ -34,7 +35,7 @@ def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
     made: dict[str, BaseDistribution] = {}
     for name, d in space.search.items():
         if d.choices is not None:
-            made[name] = CategoricalDistribution(d.choices)
+            made[name] = CategoricalDistribution([_told(choice) for choice in d.choices])
             continue
         assert d.low is not None
         assert d.high is not None
@@ -43,6 +44,11 @@ def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
         else:
             made[name] = FloatDistribution(d.low, d.high, log=d.log, step=d.step)
     return made
+
+
+def _told(value: Any) -> Any:
+    """A value as Optuna knows it: its choices can't be lists, such as channels."""
+    return json.dumps(value) if isinstance(value, list) else value
 
 
 def _mirror(folder: Path) -> optuna.Study:
@@ -76,6 +82,9 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self._numbers: dict[str, int] = {}
         self._values: dict[int, dict[int, float]] = {}
         for record in history:
+            # Trials start in parallel: one may be killed before the journal knows it, but not the next.
+            for number in range(len(self.study.get_trials(deepcopy=False)), record.number):
+                self._unfinished.append(TrialRecord(number, {}, self._ask(number)))
             self._remember(record)
 
     def _remember(self, record: TrialRecord) -> None:
@@ -86,7 +95,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         state = TrialState.RUNNING if unfinished else states[record.state]
         trial = create_trial(
             state=state,
-            params=record.searched,
+            params={name: _told(value) for name, value in record.searched.items()},
             distributions=self._distributions,
             value=record.value if state == TrialState.COMPLETE else None,
             intermediate_values=values,
@@ -101,13 +110,12 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         if self._unfinished:
             record = self._unfinished.popleft()
             self._numbers[trial_id] = record.number
-            checkpoint = record.checkpoint
-            return self._config(record.number, record.searched, checkpoint)
+            return self._config(record.number, record.searched, record.checkpoint)
         number = len(self.study.get_trials(deepcopy=False))
         if number >= self.budget:
             return Searcher.FINISHED
-        searched = self._ask(number, trial_id)
-        return self._config(number, searched, None)
+        self._numbers[trial_id] = number
+        return self._config(number, self._ask(number), None)
 
     def _config(self, number: int, searched: dict[str, Any], checkpoint: Path | None) -> dict[str, Any]:
         return {
@@ -123,20 +131,26 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         """Trials to run: new and unfinished ones."""
         return max(self.budget - len(self.study.get_trials(deepcopy=False)), 0) + len(self._unfinished)
 
-    def _ask(self, number: int, trial_id: str) -> dict[str, Any]:
+    def _ask(self, number: int) -> dict[str, Any]:
         seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
         self.study.sampler = self._seeded(seed)
         paper = self.space.paper_point() if number == 0 and self._grid is None else None
         fixed = self._grid[number] if self._grid is not None else paper
         if fixed is not None:
-            self.study.enqueue_trial(fixed)
+            self.study.enqueue_trial({name: _told(value) for name, value in fixed.items()})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a step that doesn't divide the range, told by the space
             trial = self.study.ask(self._distributions)
         self._mirror.add_trial(self.study.get_trials(deepcopy=False)[number])
-        self._numbers[trial_id] = number
         self._values[number] = {}
-        return {name: round(v, 10) if isinstance(v, float) else v for name, v in trial.params.items()}
+        return {name: self._held(name, value) for name, value in trial.params.items()}
+
+    def _held(self, name: str, told: Any) -> Any:
+        """A value of Optuna's as we write it down: one on a step as a reader expects it, 0.3 and not 0.1 + 2 * 0.1."""
+        dimension = self.space.search[name]
+        if dimension.choices is not None:
+            return next(choice for choice in dimension.choices if _told(choice) == told)
+        return told if dimension.step is None else round(told, 10)
 
     def _seeded(self, seed: int) -> optuna.samplers.BaseSampler:
         if self.space.method != "tpe":
@@ -157,14 +171,20 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             self._values[result["trial"]][result["epoch"]] = float(result["value"])
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
-        """Tell the study how the trial ended; none is left running."""
+        """Tell the study how the trial ended; none is left running.
+
+        Tune keeps the epoch that ASHA stops a trial at from :meth:`on_trial_result`: it is only told here.
+        """
         number = self._numbers[trial_id]
         values = self._values[number]
+        reported = result is not None and not result.get("failed", True)
+        if result is not None and reported:
+            values[result["epoch"]] = float(result["value"])
         if self.study.get_trials(deepcopy=False)[number].state.is_finished():
             return
-        if error or result is None or result.get("failed") or not values:
+        if error or result is None or not reported:
             end: dict[str, Any] = {"state": TrialState.FAIL}
-        elif result.get("done_by_itself"):
+        elif result["done_by_itself"]:
             end = {"values": max(values.values())}
         else:
             end = {"state": TrialState.PRUNED}

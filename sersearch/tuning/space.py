@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,8 @@ from sersearch.family import Config, Family
 
 SPACES = Path(search_spaces.__file__).parent
 Method = Literal["grid", "random", "tpe"]
+MOST_VALUES = 10_000
+"""A step that makes more values than this is a mistake."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -61,6 +63,8 @@ class Dimension(_Strict):
             raise ValueError(f"low {self.low:g} is not below high {self.high:g}")
         elif self.log and (self.step is not None or self.low <= 0):
             raise ValueError("log takes no step and a low above 0")
+        elif self.step is not None and (self.high - self.low) / self.step > MOST_VALUES:
+            raise ValueError(f"step {self.step:g} makes more than {MOST_VALUES} values; leave it out for a continuum")
         return self
 
     def values(self) -> tuple[Any, ...] | None:
@@ -136,9 +140,19 @@ class SearchSpace(_Strict):
         """The configuration of a trial. Raises :class:`ConfigError`."""
         return get_family(self.family).config.from_dict({**self.fixed, **searched})
 
+    def values(self, name: str) -> Sequence[Any] | None:
+        """All values of a searched hyperparameter, as its field holds them; None where there is a continuum."""
+        dimension = self.search[name]
+        whole = dimension.choices is None and not dimension.log and is_integer(get_family(self.family), name)
+        if not whole:
+            return dimension.values()
+        assert dimension.low is not None
+        assert dimension.high is not None
+        return range(int(dimension.low), int(dimension.high) + 1, int(dimension.step or 1))
+
     def grid(self) -> list[dict[str, Any]]:
         """All points, the first parameter slowest. Raises :class:`ConfigError` where a range has no step."""
-        axes = {name: dimension.values() for name, dimension in self.search.items()}
+        axes = {name: self.values(name) for name in self.search}
         for name, values in axes.items():
             if values is None:
                 raise ConfigError(f"search.{name}: a grid needs a step or choices; add one, or choose tpe or random")
@@ -149,6 +163,20 @@ class SearchSpace(_Strict):
         defaults = get_family(self.family).config().to_dict()
         point = {name: defaults[name] for name in self.search}
         return point if all(point[name] in dimension for name, dimension in self.search.items()) else None
+
+    def middle(self) -> dict[str, Any]:
+        """Some point of the space."""
+        point: dict[str, Any] = {}
+        for name, dimension in self.search.items():
+            values = self.values(name)
+            if values is not None:
+                point[name] = values[len(values) // 2]
+                continue
+            assert dimension.low is not None
+            assert dimension.high is not None
+            between = (dimension.low + dimension.high) / 2
+            point[name] = int(between) if is_integer(get_family(self.family), name) else between
+        return point
 
     def for_demo(self) -> SearchSpace:
         """The space with its demo settings applied."""
@@ -251,6 +279,8 @@ def _problems(space: SearchSpace) -> list[str]:
         if name in space.fixed:
             problems.append(f"search.{name}: stands in fixed, too; leave one of them out")
         problems += _misfit(family, f"search.{name}", name, _extremes(family, name, dimension))
+        if dimension.step and name in family.config.names() and is_integer(family, name) and dimension.step % 1:
+            problems.append(f"search.{name}: {name} is an integer; its step can't be {dimension.step:g}")
     if space.pruning.kind == "asha" and space.pruning.grace_epochs > space.epochs:
         problems.append(f"pruning.grace_epochs: {space.pruning.grace_epochs} is more than epochs, {space.epochs}")
     return problems
@@ -284,7 +314,7 @@ def signature_count(space: SearchSpace) -> int:
     """Static groups among the trials: configurations that can't be trained as one model. Counted where it is finite."""
     config = get_family(space.family).config
     lanes = set(config.lane_names())
-    counts = [len(d.values() or ()) or 1 for name, d in space.search.items() if name not in lanes]
+    counts = [len(space.values(name) or ()) or 1 for name in space.search if name not in lanes]
     return math.prod(counts)
 
 

@@ -83,9 +83,27 @@ def _epochs(config: dict[str, Any]) -> Any:
     if state is None and meta["data"]["aux"] is not None:
         weights = pretrained(study, hyperparameters, data, where)
     engine = Engine(family, data, where)
-    engine.join(hyperparameters, meta["seed"], meta["space"]["epochs"], state=state, weights=weights)
+    lane = engine.join(hyperparameters, meta["seed"], meta["space"]["epochs"], state=state, weights=weights)
+    if state is not None and state.progress.done:
+        yield _last_epoch(study, config["trial"], lane, state), engine
     for result in engine.epochs():
         yield result, engine
+
+
+def _last_epoch(study: Study, trial: int, lane: int, state: LaneState) -> EpochResult:
+    """The last epoch, once more: its trial was cut off after it and before its end. Tune needs a report to end one."""
+    (event,) = (e for e in study.trial(trial).epochs if e["epoch"] == state.progress.epoch)
+    return EpochResult(
+        lane=lane,
+        epoch=event["epoch"],
+        metrics={name: math.nan if v is None else v for name, v in event["metrics"].items()},
+        value=event["value"],
+        best=event["best"],
+        done=True,
+        failed=False,
+        reason=state.progress.reason,
+        seconds=event["seconds"],
+    )
 
 
 def pretrained(study: Study, config: Config, data: TrainingData, where: str) -> dict[str, torch.Tensor]:

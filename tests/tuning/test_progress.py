@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from sersearch.data.atomic import write_json
 from sersearch.data.protocols import Protocol
+from sersearch.errors import StudyError
 from sersearch.study import Study
 from sersearch.tuning import progress, run
 from sersearch.tuning.space import load_space
@@ -101,3 +105,124 @@ def test_the_full_grid_is_counted(tmp_path: Path) -> None:
     plan = run.dry_run(run.TuneRequest(space=space, data=tmp_path / "data", protocol=Protocol("loso", "s0")))
     assert (plan.trials, plan.groups) == (100, 1)
     assert plan.longest_hours > 0
+
+
+# --- in a terminal, and what is left ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What a terminal of 120 columns gets."""
+    text = io.StringIO()
+    made = functools.partial(Console, file=text, force_terminal=True, width=120, color_system=None)
+    monkeypatch.setattr(progress, "Console", made)
+    return text
+
+
+def begin(live: progress.Live, trial: int, alpha: float = 0.1) -> None:
+    live("start", trial, {"params": {}, "searched": {"alpha": alpha, "beta": 0.5}})
+
+
+def test_a_terminal_gets_a_table_that_is_kept_up_to_date(screen: io.StringIO) -> None:
+    with progress.Live() as live:
+        live("begin", -1, {"trials": 4})
+        begin(live, 0, alpha=0.3)
+        live("epoch", 0, event(0.625, 1))
+        live("epoch", 0, event(0.5, 2))
+        begin(live, 1)
+        live("end", 0, {"state": "complete", "reason": "all epochs done"})
+    last = screen.getvalue().rpartition("best so far")[2]
+    for heading in ("trial", "alpha", "beta", "epoch", "UA", "best UA", "state"):
+        assert heading in last
+    row = next(line for line in last.splitlines() if "complete" in line)
+    assert [cell.strip() for cell in row.split("│")[1:-1]] == ["0", "0.3", "0.5", "2", "0.500", "0.625", "complete"]
+    assert "UA 0.625" in last.splitlines()[0]
+    assert "1 of 4 trials done" in last
+    assert "left" in last
+
+
+def test_a_long_search_shows_who_runs_and_who_is_best(screen: io.StringIO) -> None:
+    with progress.Live() as live:
+        live("begin", -1, {"trials": 40})
+        for number in range(30):
+            begin(live, number)
+            live("epoch", number, event(number / 100, 1))
+            if number != 3:
+                live("end", number, {"state": "pruned", "reason": ""})
+    table = screen.getvalue().rpartition("best so far")[2]
+    shown = [line.split("│")[1].strip() for line in table.splitlines() if "│" in line]
+    assert shown == ["3", *map(str, range(19, 30))], "the running one and the eleven best, by number"
+
+
+def test_a_resumed_search_counts_what_was_done_before(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
+    study.write_meta(trials=5)
+    with progress.Live(Study.open(study.folder)) as live:
+        begin(live, 3)
+        live("epoch", 3, event(0.1, 1))
+        live("end", 3, {"state": "complete", "reason": "all epochs done"})
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.endswith("best so far 0.600"), "the best of the earlier run"
+    assert "4 of 5 trials done" in second
+
+
+def test_a_failed_trial_is_never_the_best(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.Live() as live:
+        for trial, value in enumerate((0.9, 0.4)):
+            begin(live, trial)
+            live("epoch", trial, event(value, 1))
+            if trial == 0:
+                live("end", 0, {"state": "failed", "reason": "loss is nan in epoch 2"})
+    out = capsys.readouterr().out.splitlines()
+    assert "failed: loss is nan in epoch 2" in out[1]
+    assert "1 of ? trials done" in out[1], "how many there will be is not known yet"
+    assert out[2].endswith("best so far 0.400")
+
+
+def test_differences_from_the_paper_are_announced_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    progress.announce(load_space("aae_alpha_beta"))
+    assert capsys.readouterr().out == ""
+    progress.announce(load_space("aae_alpha_beta").for_demo())
+    out = capsys.readouterr().out
+    assert "learning_rate 0.002 (default 0.0001)" in out
+    assert "batch_size 16 (default 32)" in out
+
+
+def test_the_next_commands_fit_where_the_study_lies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    meta = {"data": {"synthetic": False}, "tracking": {"uri": "http://mlflow.example:5000"}}
+    made = Study.create("mine", meta, tmp_path / "elsewhere")
+    write_json(made.folder / "context.json", {"labels": {"emotion": ["a", "b"]}})
+    made.append("start", 0, params={}, searched={"alpha": 0.1})
+    made.append("epoch", 0, **event(0.75, 1), best=True, checkpoint=None)
+    progress.summary(made)
+    out = capsys.readouterr().out
+    assert f"sersearch report mine --studies {tmp_path / 'elsewhere'}" in out
+    assert "http://mlflow.example:5000 in a browser" in out
+    assert "chance 0.500" in out
+    assert "synthetic" not in out
+
+
+def test_a_search_without_a_result_says_how_to_go_on(tmp_path: Path) -> None:
+    meta = {"data": {"synthetic": False}, "tracking": {"uri": "x"}}
+    with pytest.raises(StudyError, match=r"no trial that finished an epoch; .*--resume mine"):
+        progress.summary(Study.create("mine", meta, tmp_path))
+
+
+def test_a_dry_run_names_leaks_and_whether_they_are_meant(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    write_table(tmp_path / "data", make_table())
+    fixed = {"channels": [2, 3, 4], "hidden": 5, "batch_size": 8, "segment_frames": 32, "segment_hop": 32}
+    request = run.TuneRequest(
+        space=load_space("aae_alpha_beta").changed(fixed=fixed),
+        data=tmp_path / "data",
+        protocol=Protocol("kfold", fold=1, folds=4),
+    )
+    progress.show_dry_run(request, run.dry_run(request))
+    out = capsys.readouterr().out
+    assert "speakers stand in train and dev: meant by the protocol" in out
+    assert "NOT meant" not in out
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(4, "4 s"), (89, "89 s"), (120, "2 min"), (5399, "90 min"), (7200, "2.0 h"), (1e6, "277.8 h")]
+)
+def test_durations_are_in_units_that_people_use(seconds: float, text: str) -> None:
+    assert progress._duration(seconds) == text

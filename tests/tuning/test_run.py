@@ -110,6 +110,24 @@ def test_a_killed_search_resumes_to_the_undisturbed_result(work: Path) -> None:
     assert table(Study.open("killed", work / "studies")) == table(whole)
 
 
+@pytest.mark.slow
+def test_a_search_cut_off_between_a_trial_s_last_epoch_and_its_end_ends_as_the_undisturbed(work: Path) -> None:
+    options = ["--space", "small.yaml", "--data", "data", "--protocol", "loso", "--test-speaker", "s0"]
+    options += ["--name", "short", "--concurrency", "1", "--trials", "2", "--epochs", "2"]
+    for args in (options, ["--resume", "short", "--concurrency", "1"]):
+        done = subprocess.run(command(work, *args), cwd=work, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        study = Study.open("short", work / "studies")
+        if args is options:
+            whole = table(study)
+            assert [t.state for t in study.trials()][-1] == "complete"
+            journal = study.folder / "trials.jsonl"
+            journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:-1]))
+            study.write_meta(state="interrupted")
+    assert table(study) == whole
+    assert mirrored(study) == [(t.searched, t.state) for t in study.trials()]
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +12,8 @@ from typing import Any
 
 import optuna
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from ray.tune.search import Searcher
 
 from sersearch.study import TrialRecord
@@ -37,9 +42,11 @@ def run(searcher: StudySearcher, count: int) -> Iterator[TrialRecord]:
         number, searched = config["trial"], config["searched"]
         state = ("complete", "complete", "pruned", "failed")[number % 4]
         epochs = [{"epoch": e, "value": score(searched, e), "time": 10.0 * number + e} for e in (1, 2)]
-        for epoch in epochs:
-            searcher.on_trial_result(name, {"trial": number, "failed": False, **epoch})
-        searcher.on_trial_complete(name, {"failed": False, **STATES[state]})
+        last = {"trial": number, "failed": False, "done_by_itself": False, **epochs[-1], **STATES[state]}
+        searcher.on_trial_result(name, {"trial": number, "failed": False, **epochs[0]})
+        if state != "pruned":  # Tune tells the searcher of every epoch but that at which the scheduler stops
+            searcher.on_trial_result(name, {"trial": number, "failed": False, **epochs[1]})
+        searcher.on_trial_complete(name, last)
         yield TrialRecord(number, config["params"], searched, state, "", epochs)
 
 
@@ -157,3 +164,173 @@ def test_rungs_survive_a_restart() -> None:
 def test_no_pruning_stops_nothing() -> None:
     ends, _ = asha(small(pruning={"kind": "none"}), range(4), [])
     assert set(ends.values()) == {9}
+
+
+# --- whole numbers, lists, continua ----------------------------------------------------------------------------------
+
+
+MIXED = {
+    "hidden": {"low": 8, "high": 32, "step": 8},
+    "channels": {"choices": [[2, 3, 4], [4, 5, 6]]},
+    "learning_rate": {"low": 1e-12, "high": 1e-2, "log": True},
+}
+
+
+def mixed(**changes: Any) -> SearchSpace:
+    return small(search=MIXED, trials=16, **changes)
+
+
+def blend(searched: dict[str, Any], epoch: int) -> float:
+    return searched["hidden"] / 100 - abs(math.log10(searched["learning_rate"]) + 5) + epoch / 100
+
+
+def test_values_are_as_their_fields_hold_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "score", blend)
+    for _, searched in suggestions(mixed(), tmp_path / "a"):
+        assert type(searched["hidden"]) is int
+        assert searched["hidden"] in (8, 16, 24, 32)
+        assert searched["channels"] in MIXED["channels"]["choices"]
+        assert 1e-12 <= searched["learning_rate"] <= 1e-2
+        mixed().config(searched)
+
+
+@pytest.mark.parametrize("killed_after", [3, 8])
+def test_a_restart_through_json_keeps_every_digit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_after: int
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "score", blend)
+    whole = suggestions(mixed(), tmp_path / "whole")
+    (tmp_path / "killed").mkdir()
+    history = list(run(StudySearcher(mixed(), 0, [], tmp_path / "killed"), killed_after))
+    for record in history:
+        record.searched = json.loads(json.dumps(record.searched))
+    rest = suggestions(mixed(), tmp_path / "killed", history=history)
+    assert [(t.number, t.searched) for t in history] + rest == whole
+
+
+# --- several trials at a time -----------------------------------------------------------------------------------------
+
+
+class Driver:
+    """Drives a searcher with trials that run at the same time and report in a given order."""
+
+    def __init__(self, space: SearchSpace, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        self.searcher = StudySearcher(space, 0, [], folder)
+        self.running: list[dict[str, Any]] = []
+        self.found: list[tuple[int, dict[str, Any]]] = []
+
+    def start(self) -> bool:
+        config = self.searcher.suggest(f"t{len(self.found)}")
+        if config == Searcher.FINISHED:
+            return False
+        self.running.append(config)
+        self.found.append((config["trial"], config["searched"]))
+        return True
+
+    def finish(self, which: int) -> None:
+        config = self.running.pop(which % len(self.running))
+        result = {"trial": config["trial"], "epoch": 1, "value": score(config["searched"], 1), "failed": False}
+        self.searcher.on_trial_result(f"t{config['trial']}", result)
+        self.searcher.on_trial_complete(f"t{config['trial']}", {**result, "done_by_itself": True})
+
+
+def concurrent(space: SearchSpace, folder: Path, order: list[int], at_a_time: int) -> list[tuple[int, Any]]:
+    driver, turns = Driver(space, folder), iter([*order, *[0] * 200])
+    while True:
+        more = True
+        while more and len(driver.running) < at_a_time:
+            more = driver.start()
+        if not driver.running:
+            return driver.found
+        driver.finish(next(turns))
+
+
+ORDERS = st.lists(st.integers(0, 5), max_size=12)
+
+
+@pytest.mark.parametrize("method", ["grid", "random"])
+@given(order=ORDERS, at_a_time=st.integers(1, 4))
+@settings(max_examples=10)
+def test_grid_and_random_suggest_the_same_in_whatever_order_results_arrive(
+    tmp_path_factory: pytest.TempPathFactory, method: str, order: list[int], at_a_time: int
+) -> None:
+    tenths = {"alpha": {"low": 0.1, "high": 0.3, "step": 0.1}, "beta": {"choices": [0.2, 0.8]}}
+    space = small(method=method, search=tenths, trials=6)
+    folder = tmp_path_factory.mktemp("order")
+    found = concurrent(space, folder / "a", order, at_a_time)
+    assert found == suggestions(space, folder / "b")
+    if method == "grid":
+        assert [searched for _, searched in found] == space.grid()
+
+
+@given(order=ORDERS, at_a_time=st.integers(2, 4))
+@settings(max_examples=10)
+def test_tpe_suggests_the_same_when_results_arrive_alike(
+    tmp_path_factory: pytest.TempPathFactory, order: list[int], at_a_time: int
+) -> None:
+    folder = tmp_path_factory.mktemp("alike")
+    first, second = (concurrent(small(), folder / name, order, at_a_time) for name in "ab")
+    assert first == second
+    assert [number for number, _ in first] == list(range(12)), "each number once, the budget kept"
+
+
+@pytest.mark.parametrize("method", ["tpe", "random", "grid"])
+def test_a_trial_killed_before_the_journal_knew_it_is_run_after_all(tmp_path: Path, method: str) -> None:
+    space = small(method=method)
+    whole = list(run(StudySearcher(space, 0, [], tmp_path), 12))
+    history = [t for t in whole[:5] if t.number not in (1, 3)]
+    searcher = StudySearcher(space, 0, history, tmp_path)
+    assert searcher.left == searcher.budget - 3
+    numbers = [searcher.suggest(f"again{n}")["trial"] for n in range(4)]
+    assert numbers == [1, 3, 5, 6]
+    if method != "tpe":  # which depends on what has ended by then
+        again = {t.number: t.searched for t in run(StudySearcher(space, 0, history, tmp_path), 9)}
+        assert again == {t.number: t.searched for t in whole if t not in history}
+
+
+# --- what Tune keeps to itself ----------------------------------------------------------------------------------------
+
+
+def test_the_epoch_at_which_asha_stops_a_trial_is_told(tmp_path: Path) -> None:
+    searcher = StudySearcher(small(), 0, [], tmp_path)
+    history = list(run(searcher, 3))
+    told = searcher.study.trials[2]
+    assert history[2].state == "pruned"
+    assert told.state.name == "PRUNED"
+    assert sorted(told.intermediate_values) == [1, 2]
+    again = StudySearcher(small(), 0, history, tmp_path).study.trials[2]
+    assert again.intermediate_values == told.intermediate_values, "a resume knows the same"
+
+
+def test_a_trial_stopped_at_its_first_epoch_is_pruned_and_not_failed(tmp_path: Path) -> None:
+    searcher = StudySearcher(small(), 0, [], tmp_path)
+    searcher.suggest("t0")
+    result = {"trial": 0, "epoch": 1, "value": 0.3, "failed": False, "done_by_itself": False}
+    searcher.on_trial_complete("t0", result)
+    (only,) = searcher.study.trials
+    assert (only.state.name, only.intermediate_values) == ("PRUNED", {1: 0.3})
+
+
+def test_a_trial_whose_process_died_is_failed_and_its_end_is_told_once(tmp_path: Path) -> None:
+    searcher = StudySearcher(small(), 0, [], tmp_path)
+    searcher.suggest("t0")
+    for _ in range(2):
+        searcher.on_trial_complete("t0", error=True)
+    assert searcher.study.trials[0].state.name == "FAIL"
+    assert searcher.suggest("t1")["trial"] == 1
+
+
+def test_the_paper_s_configuration_is_no_first_trial_where_it_is_outside(tmp_path: Path) -> None:
+    space = small(search={"alpha": {"low": 0.5, "high": 1.0, "step": 0.1}})
+    first = StudySearcher(space, 0, [], tmp_path).suggest("t0")["searched"]
+    assert space.paper_point() is None
+    assert 0.5 <= first["alpha"] <= 1.0
+
+
+def test_the_fixed_and_the_searched_make_the_configuration(tmp_path: Path) -> None:
+    config = StudySearcher(small(fixed={"hidden": 7}), 0, [], tmp_path).suggest("t0")
+    assert config["params"]["hidden"] == 7
+    assert {name: config["params"][name] for name in ("alpha", "beta")} == config["searched"]
+    assert Path(config["study"]) == tmp_path.resolve()
+    assert config["checkpoint"] is None
