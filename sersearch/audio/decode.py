@@ -16,11 +16,11 @@ from sersearch.errors import AudioError
 RATE = 16_000  # Hz: the rate of all features
 SHORTEST = 0.060  # s: openSMILE's functionals are NaN below this, and a spectrogram has too few frames to mean anything
 SILENT_PEAK = 1e-4  # -80 dBFS: three steps of a 16-bit sample
-SLACK = 0.1  # s: label files round the ends of spans
+SLACK = 0.1  # s: label files round the ends of spans, and some programs the lengths in headers
 # What only damaged headers claim, and headers of FLAC that was written to a pipe: they must not decide on memory.
 SLOWEST = 4_000  # Hz
 LONGEST = 24 * 3600  # s
-# libsndfile's note, in bytes, on a WAV or AIFF file that holds less than its header says. Otherwise it reads the rest.
+# A WAV or AIFF file that holds less than its header says: libsndfile reads what is there, and notes this, in bytes.
 CUT = re.compile(r"^ *(?:data|SSND) : (\d+) \(should be (\d+)\)$", re.MULTILINE)
 PIPED = 0x7FFF_0000  # bytes: from here on it is what programs say that cannot know, as they write to a pipe
 
@@ -88,9 +88,10 @@ def _check_whole(path: Path, file: soundfile.SoundFile) -> None:
     found = CUT.search(file.extra_info)
     if not found or int(found[1]) >= PIPED:
         return
-    samples = round(file.frames * int(found[1]) / max(int(found[2]), 1))
-    if samples > file.frames + SLACK * file.samplerate:
-        raise AudioError(f"{path}: cut short: {file.frames} of {samples} samples are there; copy it again")
+    there = file.frames / file.samplerate
+    whole = there * int(found[1]) / max(int(found[2]), 1)
+    if whole > there + SLACK:
+        raise AudioError(f"{path}: cut short: {there:.2f} of {whole:.2f} s are there; copy it again")
 
 
 def _span(

@@ -129,7 +129,7 @@ def _map(folder: Path, card: dict[str, Any], total: int) -> NDArray[np.float32]:
 
 def _write_map(path: Path, card: dict[str, Any], total: int) -> None:
     """Write the map shard by shard, checking each, and remove those of earlier preparations."""
-    header = {"descr": "<f4", "fortran_order": False, "shape": (total, card["dims"])}
+    header = {"descr": np.dtype(np.float32).str, "fortran_order": False, "shape": (total, card["dims"])}
     # Written, not mapped: on a full disk writing is an error, and what is mapped kills the process.
     with atomic(path) as temporary, temporary.open("wb") as map_file:
         np.lib.format.write_array_header_1_0(map_file, header)

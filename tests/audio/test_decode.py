@@ -80,7 +80,7 @@ def test_what_cannot_be_used_is_named_with_the_reason(tmp_path: Path) -> None:
         written(tmp_path / "silent.wav", np.zeros(8000)): "silent",
         noise: "cannot be decoded",
         empty: "empty (0 bytes)",
-        cut: "",
+        cut: "cannot be decoded",
         tmp_path / "absent.wav": "no such file",
         tmp_path: "not a file",
     }
@@ -89,6 +89,61 @@ def test_what_cannot_be_used_is_named_with_the_reason(tmp_path: Path) -> None:
             load_audio(path)
         assert str(error.value).startswith(str(path))
         assert reason in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.aiff"])
+def test_a_copy_that_broke_off_is_no_shorter_utterance(tmp_path: Path, name: str) -> None:
+    path = written(tmp_path / name, sine(3.0), "PCM_16")
+    path.write_bytes(path.read_bytes()[:32_000])
+    with pytest.raises(AudioError, match=rf"{name}: cut short: 1\.00 of 3\.00 s are there; copy it again"):
+        load_audio(path)
+
+
+@pytest.mark.parametrize("said", [0xFFFF_FFFF, 0x7FFF_FFFF, 0x7FFF_F000, 16_100])
+def test_a_length_that_was_unknown_or_rounded_is_no_damage(tmp_path: Path, said: int) -> None:
+    path = written(tmp_path / "a.wav", sine(), "PCM_16")
+    content = bytearray(path.read_bytes())
+    content[40:44] = said.to_bytes(4, "little")
+    path.write_bytes(content)
+    assert len(load_audio(path)) == 8000
+
+
+@settings(max_examples=150)
+@given(
+    name=st.sampled_from(["a.wav", "a.flac", "a.ogg", "a.aiff"]),
+    changes=st.lists(st.tuples(st.integers(0, 80), st.integers(0, 255)), min_size=1, max_size=5),
+    kept=st.floats(0.01, 1.0),
+)
+def test_damage_of_any_kind_is_an_audio_error_or_audio(
+    tmp_path_factory: pytest.TempPathFactory, name: str, changes: list[tuple[int, int]], kept: float
+) -> None:
+    path = tmp_path_factory.getbasetemp() / f"whole_{name}"
+    if not path.exists():
+        soundfile.write(path, sine(), RATE)
+    content = bytearray(path.read_bytes())
+    for place, value in changes:
+        content[place] = value
+    damaged = path.with_name(f"damaged_{name}")
+    damaged.write_bytes(content[: round(kept * len(content))])
+    reason = ""
+    try:
+        assert np.isfinite(load_audio(damaged)).all()
+    except AudioError as error:
+        reason = str(error)
+    assert not reason or reason.startswith(f"{damaged}: ")
+
+
+def test_a_name_that_the_system_refuses(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match=r"x\.wav: cannot be decoded \(File name too long\)"):
+        load_audio(tmp_path / f"{'x' * 300}.wav")
+
+
+@pytest.mark.parametrize("name", ["a.flac", "a.ogg", "a.mp3"])
+def test_a_span_of_a_compressed_file_is_where_it_lies_in_the_whole(tmp_path: Path, name: str) -> None:
+    noise = np.random.default_rng(0).normal(size=3 * RATE) / 10
+    soundfile.write(tmp_path / name, noise, RATE)
+    whole, part = load_audio(tmp_path / name), load_audio(tmp_path / name, 1.2345, 2.5)
+    np.testing.assert_allclose(part, whole[19_752:40_000], atol=1e-6)
 
 
 @pytest.mark.parametrize("span", [(0.2, 0.9), (0.7, None), (0.3, 0.2), (-0.1, 0.2)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import resource
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -171,6 +172,23 @@ def test_shards_that_are_missing_cut_or_swapped(folder: Path) -> None:
     assert maps(folder) == [], "nothing half-written"
     path.write_bytes(whole)
     assert len(FeatureTable.open(folder, "spectrogram")) == 12
+
+
+def test_a_disk_that_refuses_the_map_says_so_and_nothing_is_left(folder: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))
+    try:
+        message = refusal(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert message.endswith(".npy: the map of the features cannot be written (File too large)")
+    left = {path.name for path in (folder / "spectrogram").iterdir()}
+    assert not [name for name in left if ".npy" in name]
+    assert len(FeatureTable.open(folder, "spectrogram")) == 12
+
+
+def test_a_folder_that_the_system_refuses() -> None:
+    assert refusal(Path("x" * 300)).endswith("xxx: cannot be read (File name too long)")
 
 
 @pytest.mark.parametrize("size", [0, 100, 500])

@@ -82,6 +82,8 @@ def test_nemo_s_table_in_another_form(tmp_path: Path) -> None:
     assert len(get_corpus("nemo").read(nemo(tmp_path, "\ufeff" + HEADER + ANN + BOB)).utterances) == 2
     with pytest.raises(DataError, match=r"data\.tsv: not a table in UTF-8"):
         get_corpus("nemo").read(nemo(tmp_path, HEADER + ANN, "cp1250"))
+    with pytest.raises(DataError, match=r"data\.tsv: not a table in UTF-8 \(field larger than"):
+        get_corpus("nemo").read(nemo(tmp_path, HEADER + ANN.replace("Żal.", 200_000 * "a")))
     with pytest.raises(DataError, match=r"data\.tsv: no column speaker_id, gender; nEMO's are file_id, emotion"):
         get_corpus("nemo").read(nemo(tmp_path, "file_id\temotion\traw_text\n"))
     (tmp_path / "data.tsv").unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 import soundfile
 from filelock import FileLock
 
+from data_prep.corpora import demo
 from data_prep.pipeline import Prepared, prepare
 from data_prep.shards import Shard
 from sersearch.audio import extractor, load_audio
@@ -255,6 +257,62 @@ def test_labels_without_files_count_and_files_without_labels_too(tmp_path: Path)
     table = FeatureTable.open(tmp_path / "out", "spectrogram")
     assert table.corpus["attribute_scale"] == [1.0, 5.0]
     assert table.utterances[["valence", "activation"]].to_numpy().tolist() == [[2.0, 4.0]] * 2
+
+
+def test_what_the_system_refuses_to_read_is_named(corpus: Path, tmp_path: Path) -> None:
+    (corpus / "manifest.csv").write_text(f"path,speaker\n{'x' * 300}.wav,s0\n")
+    with pytest.raises(
+        DataError, match=r"preparation stopped: .*File name too long: .*xxx\.wav.*; once that is mended"
+    ):
+        run(corpus, tmp_path / "out")
+    with pytest.raises(DataError, match=r"preparation stopped: .*File name too long"):
+        prepare("nemo", Path("x" * 300), "spectrogram", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_parts_of_one_long_file_in_another_format_are_utterances_of_their_own(tmp_path: Path) -> None:
+    stereo = np.random.default_rng(0).normal(size=(2 * 48_000, 2)) / 10
+    soundfile.write(tmp_path / "talk.flac", stereo, 48_000, subtype="PCM_16")
+    soundfile.write(tmp_path / "copy.flac", stereo, 48_000, subtype="PCM_16")
+    text = (
+        "path,speaker,start,end\ntalk.flac,a,0,0.5\ntalk.flac,b,0.5,1.25\ncopy.flac,b,0.5,1.25\ntalk.flac,a,1.9,2.5\n"
+    )
+    (tmp_path / "manifest.csv").write_text(text)
+    prepare("csv", tmp_path, "spectrogram", tmp_path / "out", max_rejected=0.25)
+    table = FeatureTable.open(tmp_path / "out", "spectrogram")
+    rows = table.utterances.set_index("id")
+    assert rows["duration"].to_dict() == {"copy_0.5-1.25": 0.75, "talk_0-0.5": 0.5, "talk_0.5-1.25": 0.75}
+    assert rows["frames"].tolist() == [1 + (round(16_000 * s) - 400) // 160 for s in rows["duration"]]
+    assert rows["frames"].tolist() == [len(table[row]) for row in range(3)]
+    same = rows["audio_sha256"]["copy_0.5-1.25"]
+    assert rows.index[rows["audio_sha256"] == same].tolist() == ["copy_0.5-1.25", "talk_0.5-1.25"], "a leak is seen"
+    (rejected,) = pq.read_table(tmp_path / "out" / "rejected.parquet").to_pylist()
+    assert (rejected["id"], rejected["path"]) == ("talk_1.9-2.5", "talk.flac")
+    assert rejected["reason"] == "the span 1.9-2.5 s does not lie in the file, which lasts 2.00 s"
+
+
+def test_a_file_that_is_new_but_the_same_gives_the_same_bytes(corpus: Path, tmp_path: Path) -> None:
+    old = run(corpus, tmp_path / "out")
+    before = content(tmp_path / "out")
+    os.utime(corpus / "u4.wav", (1, 1))
+    new = run(corpus, tmp_path / "out")
+    assert (new.written, new.hash, content(tmp_path / "out")) == (1, old.hash, before)
+
+
+def test_the_demo_corpus_is_made_where_it_is_prepared_and_says_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "SENTENCES", 1)
+    monkeypatch.setattr(demo, "POOL", 1)
+    made = prepare("demo", None, "spectrogram", tmp_path / "demo")
+    assert (made.utterances, made.rejected, made.synthetic) == (8 * 4 + 4, 0, True)
+    table = FeatureTable.open(tmp_path / "demo", "spectrogram")
+    assert (table.corpus["corpus"], table.corpus["synthetic"], table.corpus["attribute_scale"]) == (
+        "demo",
+        True,
+        [1, 5],
+    )
+    assert prepare("demo", None, "spectrogram", tmp_path / "demo").written == 0
 
 
 def test_one_at_a_time(corpus: Path, tmp_path: Path) -> None:
