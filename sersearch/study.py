@@ -8,7 +8,8 @@
     ray/            Tune's experiment with the trials' checkpoints
     optuna.log      the Optuna study, for optuna-dashboard
 
-Journal events: `start` (trial, params, searched), `epoch` (trial, epoch, metrics, value, best, seconds, checkpoint),
+Journal events: `start` (trial, params, searched), `epoch` (trial, epoch, metrics, value, best, done, seconds,
+checkpoint),
 `end` (trial, state, reason); each with `time` (s since 1970). An epoch that stands twice, after a resume: last wins.
 """
 
@@ -48,6 +49,11 @@ class TrialRecord:
     epochs: list[dict[str, Any]] = field(default_factory=list)
     """`epoch` events by epoch."""
     folder: Path = Path()
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a resume has to go on with it."""
+        return self.state in ("running", "interrupted")
 
     @property
     def _best(self) -> dict[str, Any] | None:
@@ -162,7 +168,11 @@ class Study:
 
     def best(self) -> TrialRecord:
         """The trial with the best development value. Raises :class:`StudyError` before the first epoch's end."""
-        done = [r for r in self.trials() if r.value is not None and r.state != "failed"]
+        trials = self.trials()
+        done = [r for r in trials if r.value is not None and r.state != "failed"]
+        if not done and self.meta.get("state") == "finished":
+            reasons = "; ".join(sorted({r.reason for r in trials}))
+            raise StudyError(f"all trials of study {self.name} failed ({reasons}); mend that and begin a new study")
         if not done:
             way = f"`sersearch tune --resume {self.name}` goes on with it"
             raise StudyError(f"study {self.name} has no trial that finished an epoch; {way}")

@@ -168,6 +168,8 @@ def training_data(
 
     Raises :class:`DataError` when `aux` holds other features.
     """
+    if aux is not None:
+        _check_alike(table.card, aux)
     emotion, classes = target_codes(table, target, split.train)
     seen = np.concatenate([split.train, split.unlabelled])
     labels = LabelSpace(emotion=classes, gender=GENDERS, speaker=_speakers(table, seen, aux))
@@ -182,17 +184,22 @@ def auxiliary_data(data: TrainingData, aux: FeatureTable) -> TrainingData:
     """The auxiliary corpus for pre-training: no emotion labels, all of it training; normalised by its own moments.
 
     Its development part is that of `data`, so that losses by epoch can be watched, never selected by.
+    Raises :class:`DataError` when `aux` holds other features.
     """
-    if aux.card["parameters"] != data.features["parameters"]:
-        raise DataError(
-            f"{aux.root}: its {aux.card['features']} features were made with {aux.card['parameters']}, those of the "
-            f"main corpus with {dict(data.features['parameters'])}; prepare both with the same sersearch"
-        )
+    _check_alike(data.features, aux)
     rows = np.arange(len(aux))
     train = Segments(data.train.view, Normaliser.fit(aux, rows))
     none = np.full(len(aux), UNLABELLED, np.int64)
     train.add(aux, rows, _codes(aux, rows, data.labels, none))
     return TrainingData(train=train, dev=data.dev, labels=data.labels, features=data.features, target=data.target)
+
+
+def _check_alike(features: Mapping[str, Any], aux: FeatureTable) -> None:
+    if aux.card["parameters"] != features["parameters"]:
+        raise DataError(
+            f"{aux.root}: its {aux.card['features']} features were made with {aux.card['parameters']}, those of the "
+            f"main corpus with {dict(features['parameters'])}; prepare both with the same sersearch"
+        )
 
 
 def _speaker_names(table: FeatureTable) -> list[str]:

@@ -24,10 +24,14 @@ class ReplayedASHA(AsyncHyperBandScheduler):  # type: ignore[misc]
             reduction_factor=space.pruning.reduction_factor,
             stop_last_trials=False,
         )
+        self.stopped: set[int] = set()
+        """Trials of `history` that their last epoch didn't let go on."""
         events = [(e["time"], record.number, e) for record in history for e in record.epochs]
         for _, number, event in sorted(events, key=lambda e: e[:2]):
             if event["value"] is not None:
-                self._rung(number, event["epoch"], event["value"])
+                decision = self._rung(number, event["epoch"], event["value"])
+                if decision == TrialScheduler.STOP and not event["done"]:
+                    self.stopped.add(number)
 
     def _rung(self, number: int, epoch: int, value: float) -> str:
         (bracket,) = self._brackets
@@ -50,3 +54,11 @@ class ReplayedASHA(AsyncHyperBandScheduler):  # type: ignore[misc]
 def scheduler(space: SearchSpace, history: Sequence[TrialRecord]) -> TrialScheduler:
     """The scheduler of `space`, as it was after the trials of `history`."""
     return ReplayedASHA(space, history) if space.pruning.kind == "asha" else FIFOScheduler()
+
+
+def overdue(space: SearchSpace, history: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Trials that ASHA stopped and a kill kept from ending: a resume must not let them go on."""
+    if space.pruning.kind != "asha":
+        return []
+    stopped = ReplayedASHA(space, history).stopped
+    return [record for record in history if record.number in stopped and record.unfinished]

@@ -12,7 +12,6 @@ from typing import Any
 from ray.tune import Callback
 
 from sersearch.study import Study
-from sersearch.tuning.space import SearchSpace
 
 KEPT = ("model.safetensors", "state.json", "dev_predictions.csv")
 """Of a checkpoint, what goes to MLflow."""
@@ -21,8 +20,8 @@ KEPT = ("model.safetensors", "state.json", "dev_predictions.csv")
 class Journal(Callback):  # type: ignore[misc]
     """Runs in the driver: one writer, so that an epoch is recorded once and in order."""
 
-    def __init__(self, study: Study, space: SearchSpace, tracker: Any, on_event: Any) -> None:
-        self._study, self._space, self._tracker = study, space, tracker
+    def __init__(self, study: Study, tracker: Any, on_event: Any) -> None:
+        self._study, self._tracker = study, tracker
         self._on_event = on_event or (lambda event, trial, fields: None)
         self._started: set[int] = set()
         self._replaced = {r.number: r.checkpoint for r in study.trials() if r.checkpoint is not None}
@@ -59,6 +58,7 @@ class Journal(Callback):  # type: ignore[misc]
             metrics=metrics,
             value=result["value"],
             best=result["best"],
+            done=result["done_by_itself"],
             seconds=result["seconds"],
             checkpoint=str(checkpoint.relative_to(self._study.folder.resolve())),
         )
@@ -71,19 +71,24 @@ class Journal(Callback):  # type: ignore[misc]
         """A trial ends: by itself, failed or not, or stopped by ASHA."""
         last = trial.last_result
         if last.get("failed"):
-            self._end(trial, "failed", last["reason"])
+            self.end(trial.config["trial"], "failed", last["reason"])
         elif last.get("done_by_itself"):
-            self._end(trial, "complete", last["reason"])
+            self.end(trial.config["trial"], "complete", last["reason"])
         else:
-            self._end(trial, "pruned", f"stopped by ASHA after epoch {last.get('epoch')}")
+            self.end_pruned(trial.config["trial"], last.get("epoch"))
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """A trial whose process died more often than it is started again."""
         lines = Path(trial.error_file).read_text().strip().splitlines() if trial.error_file else []
-        self._end(trial, "failed", f"the trial's process died: {lines[-1] if lines else 'no message'}")
+        message = lines[-1] if lines else "no message"
+        self.end(trial.config["trial"], "failed", f"the trial's process died: {message}")
 
-    def _end(self, trial: Any, state: str, reason: str) -> None:
-        number = trial.config["trial"]
+    def end_pruned(self, number: int, epoch: int) -> None:
+        """Trial `number` was stopped by ASHA after `epoch`."""
+        self.end(number, "pruned", f"stopped by ASHA after epoch {epoch}")
+
+    def end(self, number: int, state: str, reason: str) -> None:
+        """Trial `number` has ended, with the last checkpoint's files for MLflow."""
         self._append("end", number, state=state, reason=reason)
         record = self._study.trial(number)
         files = [] if record.checkpoint is None else [record.checkpoint / name for name in KEPT]

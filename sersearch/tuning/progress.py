@@ -116,14 +116,14 @@ def summary(study: Study) -> None:
     for t in trials:
         if t.state == "failed":
             print(f"Trial {t.number} failed: {t.reason}")
+    for warning in study.meta.get("warnings", []):
+        print(f"Warning: {warning}")
     best = study.best()
     values = ", ".join(f"{name} = {_short(value)}" for name, value in best.searched.items())
     chance = 1 / len(_classes(study))
     print(f"Best: trial {best.number}, {values}: development UA {_ua(best.value)} (chance {chance:.3f})")
     if study.meta["data"]["synthetic"]:
         print("The demo corpus is synthetic: this shows that everything runs, not how well emotions are recognised.")
-    for warning in study.meta.get("warnings", []):
-        print(f"Warning: {warning}")
     place = "" if study.folder.parent.name == "studies" else f" --studies {study.folder.parent}"
     print("Next:")
     uri = study.meta["tracking"]["uri"]

@@ -230,7 +230,7 @@ def _fit(study: Study, space: SearchSpace, concurrency: int | None, tracker: Any
     import ray
     import ray.tune as rt
 
-    from sersearch.tuning.asha import scheduler
+    from sersearch.tuning.asha import overdue, scheduler
     from sersearch.tuning.journal import Journal
     from sersearch.tuning.search import StudySearcher
     from sersearch.tuning.trainable import train
@@ -243,8 +243,10 @@ def _fit(study: Study, space: SearchSpace, concurrency: int | None, tracker: Any
             logging.getLogger(name).setLevel(logging.ERROR)
         gpus = ray.cluster_resources().get("GPU", 0)
         cpus = int(ray.cluster_resources()["CPU"])
+        journal = Journal(study, tracker, on_event)
+        for record in overdue(space, study.trials()):
+            journal.end_pruned(record.number, record.epochs[-1]["epoch"])
         searcher = StudySearcher(space, study.meta["seed"], study.trials(), study.folder)
-        journal = Journal(study, space, tracker, on_event)
         tuner = rt.Tuner(
             rt.with_resources(train, {"cpu": 1, "gpu": 1 if gpus else 0}),
             tune_config=rt.TuneConfig(

@@ -54,7 +54,10 @@ def _told(value: Any) -> Any:
 def _mirror(folder: Path) -> optuna.Study:
     """An empty study in `optuna.log`, for optuna-dashboard. Only written: the search itself runs in memory."""
     path = folder / "optuna.log"
-    path.unlink(missing_ok=True)
+    # A kill may leave the lock that Optuna takes to write, and without the file it waits for it for ever. The study is
+    # held by this process: nobody else writes.
+    for old in (path, folder / "optuna.log.lock"):
+        old.unlink(missing_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
@@ -64,8 +67,9 @@ def _mirror(folder: Path) -> optuna.Study:
 class StudySearcher(Searcher):  # type: ignore[misc]
     """Suggests configurations: unfinished trials of `history` first, then new ones until the budget is used.
 
-    ASHA-stopped trials are told as PRUNED with their values by epoch, which TPE ranks below complete ones; failed ones
-    as FAIL. Trial 0 is the paper's configuration when it lies in the space.
+    ASHA-stopped trials are told as PRUNED with their values by epoch, which TPE ranks below complete ones. Failed ones
+    are FAIL in `optuna.log`; the sampler, which would pass over a FAIL and go there again, has them as PRUNED without a
+    value, below all others. Trial 0 is the paper's configuration when it lies in the space.
     """
 
     def __init__(self, space: SearchSpace, seed: int, history: list[TrialRecord], folder: Path) -> None:
@@ -90,9 +94,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     def _remember(self, record: TrialRecord) -> None:
         values = {e["epoch"]: float(e["value"]) for e in record.epochs if e["value"] is not None}
         self._values[record.number] = values
-        unfinished = record.state in ("running", "interrupted")
         states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
-        state = TrialState.RUNNING if unfinished else states[record.state]
+        state = TrialState.RUNNING if record.unfinished else states[record.state]
         trial = create_trial(
             state=state,
             params={name: _told(value) for name, value in record.searched.items()},
@@ -100,9 +103,13 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             value=record.value if state == TrialState.COMPLETE else None,
             intermediate_values=values,
         )
-        for study in (self.study, self._mirror):
-            study.add_trial(trial)
-        if unfinished:
+        self._mirror.add_trial(trial)
+        if state in (TrialState.FAIL, TrialState.RUNNING):
+            trial.intermediate_values = {}  # told when a running one ends
+        if state == TrialState.FAIL:
+            trial.state = TrialState.PRUNED
+        self.study.add_trial(trial)
+        if record.unfinished:
             self._unfinished.append(record)
 
     def suggest(self, trial_id: str) -> Any:
@@ -183,20 +190,25 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         if self.study.get_trials(deepcopy=False)[number].state.is_finished():
             return
         if error or result is None or not reported:
-            end: dict[str, Any] = {"state": TrialState.FAIL}
-        elif result["done_by_itself"]:
-            end = {"values": max(values.values())}
-        else:
-            end = {"state": TrialState.PRUNED}
+            self.study.tell(number, state=TrialState.PRUNED)
+            _tell(self._mirror, number, values, state=TrialState.FAIL)
+            return
+        by_itself = result["done_by_itself"]
+        end = {"values": max(values.values())} if by_itself else {"state": TrialState.PRUNED}
         for study in (self.study, self._mirror):
-            own = study.get_trials(deepcopy=False)[number]
-            live, known = optuna.Trial(study, own._trial_id), set(own.intermediate_values)
-            for epoch in sorted(values.keys() - known):
-                live.report(values[epoch], epoch)
-            study.tell(number, **end)
+            _tell(study, number, values, **end)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the journal is the state."""
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore: a resumed study makes a new searcher from the journal."""
+
+
+def _tell(study: optuna.Study, number: int, by_epoch: Mapping[int, float], **end: Any) -> None:
+    """Report the epochs that the study doesn't know, and end the trial."""
+    own = study.get_trials(deepcopy=False)[number]
+    live = optuna.Trial(study, own._trial_id)
+    for epoch in sorted(by_epoch.keys() - own.intermediate_values.keys()):
+        live.report(by_epoch[epoch], epoch)
+    study.tell(number, **end)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ray.tune.schedulers import TrialScheduler
 
 from sersearch.study import TrialRecord
-from sersearch.tuning.asha import ReplayedASHA, scheduler
+from sersearch.tuning.asha import ReplayedASHA, overdue, scheduler
 from sersearch.tuning.space import SearchSpace, load_space
 
 
@@ -44,7 +44,7 @@ class Search:
         stop = bool(self.rule.on_trial_result(None, trial, result) == TrialScheduler.STOP)
         if not failed:
             self.clock += 1
-            record.epochs.append({"epoch": epoch, "value": value, "time": self.clock})
+            record.epochs.append({"epoch": epoch, "value": value, "done": last, "time": self.clock})
         if stop or last or failed:
             self.rule.on_trial_complete(None, trial, result)
             record.state = "complete" if last else "pruned"
@@ -95,12 +95,31 @@ def test_what_a_finished_trial_reached_counts_for_the_rest() -> None:
 
 def test_a_resumed_trial_is_not_judged_twice_at_its_rung() -> None:
     def record(number: int, value: float) -> TrialRecord:
-        return TrialRecord(number, {}, {}, epochs=[{"epoch": 1, "value": value, "time": float(number)}])
+        return TrialRecord(number, {}, {}, epochs=[{"epoch": 1, "value": value, "done": False, "time": float(number)}])
 
     # Trial 0 passed its first rung, being the first; better ones came after it. It goes on.
     search = Search(space(), [record(0, 0.1), record(1, 0.8), record(2, 0.9)])
     assert not search.report(0, 0.1), "epoch 2"
     assert not search.report(0, 0.1), "epoch 3, where it is the first"
+
+
+@pytest.mark.parametrize("state", ["running", "interrupted"])
+def test_a_trial_that_was_stopped_but_killed_before_its_end_is_overdue(state: str) -> None:
+    search = Search(space(grace=1, factor=3))
+    assert not search.report(0, 0.5)
+    assert search.report(1, 0.4)
+    assert overdue(search.settings, list(search.records.values())) == [], "it has ended"
+    search.records[1].state = state
+    assert overdue(search.settings, list(search.records.values())) == [search.records[1]]
+    assert overdue(search.settings.changed(pruning={"kind": "none"}), list(search.records.values())) == []
+
+
+def test_a_trial_that_ended_by_itself_at_a_rung_is_not_overdue() -> None:
+    search = Search(space(grace=1, factor=3))
+    search.report(0, 0.5)
+    search.report(1, 0.4, last=True)
+    search.records[1].state = "running"
+    assert overdue(search.settings, list(search.records.values())) == []
 
 
 def test_epochs_without_a_value_are_no_rung_s_business() -> None:

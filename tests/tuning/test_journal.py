@@ -13,9 +13,6 @@ import pytest
 
 from sersearch.study import Study
 from sersearch.tuning.journal import Journal
-from sersearch.tuning.space import load_space
-
-SPACE = load_space("aae_alpha_beta")
 
 
 class Tracker:
@@ -80,7 +77,7 @@ def lines(study: Study) -> list[dict[str, Any]]:
 
 def test_a_trial_from_start_to_end(study: Study, tracker: Tracker) -> None:
     seen: list[tuple[str, int]] = []
-    journal = Journal(study, SPACE, tracker, lambda event, number, fields: seen.append((event, number)))
+    journal = Journal(study, tracker, lambda event, number, fields: seen.append((event, number)))
     own = trial(study, 3)
     journal.on_trial_start(0, [], own)
     report(journal, own, 1)
@@ -99,7 +96,7 @@ def test_a_trial_from_start_to_end(study: Study, tracker: Tracker) -> None:
 
 
 def test_a_trial_that_asha_stopped_is_pruned(study: Study, tracker: Tracker) -> None:
-    journal = Journal(study, SPACE, tracker, None)
+    journal = Journal(study, tracker, None)
     own = trial(study)
     journal.on_trial_start(0, [], own)
     report(journal, own, 1)
@@ -108,7 +105,7 @@ def test_a_trial_that_asha_stopped_is_pruned(study: Study, tracker: Tracker) -> 
 
 
 def test_a_failed_trial_keeps_its_reason_and_its_good_epochs(study: Study, tracker: Tracker) -> None:
-    journal = Journal(study, SPACE, tracker, None)
+    journal = Journal(study, tracker, None)
     own = trial(study)
     journal.on_trial_start(0, [], own)
     report(journal, own, 1)
@@ -122,7 +119,7 @@ def test_a_failed_trial_keeps_its_reason_and_its_good_epochs(study: Study, track
 
 
 def test_a_number_that_json_lacks_is_null(study: Study, tracker: Tracker) -> None:
-    journal = Journal(study, SPACE, tracker, None)
+    journal = Journal(study, tracker, None)
     own = trial(study)
     journal.on_trial_start(0, [], own)
     report(journal, own, 1, metrics={"dev_ua": 0.5, "learning_rate": math.nan})
@@ -130,7 +127,7 @@ def test_a_number_that_json_lacks_is_null(study: Study, tracker: Tracker) -> Non
 
 
 def test_a_trial_that_starts_again_after_its_process_died_starts_once(study: Study, tracker: Tracker) -> None:
-    journal = Journal(study, SPACE, tracker, None)
+    journal = Journal(study, tracker, None)
     own = trial(study)
     for _ in range(2):
         journal.on_trial_start(0, [], own)
@@ -141,7 +138,7 @@ def test_a_trial_that_starts_again_after_its_process_died_starts_once(study: Stu
 def test_a_process_that_died_too_often_is_a_failure_with_its_last_words(
     study: Study, tracker: Tracker, tmp_path: Path, text: str | None
 ) -> None:
-    journal = Journal(study, SPACE, tracker, None)
+    journal = Journal(study, tracker, None)
     own = trial(study)
     journal.on_trial_start(0, [], own)
     if text is not None:
@@ -153,12 +150,12 @@ def test_a_process_that_died_too_often_is_a_failure_with_its_last_words(
 
 
 def test_after_a_resume_an_old_checkpoint_goes_once_a_newer_one_is_there(study: Study, tracker: Tracker) -> None:
-    first = Journal(study, SPACE, tracker, None)
+    first = Journal(study, tracker, None)
     own = trial(study)
     first.on_trial_start(0, [], own)
     report(first, own, 1)
     old = study.trial(0).checkpoint
-    second = Journal(study, SPACE, tracker, None)
+    second = Journal(study, tracker, None)
     again = trial(study, run="run-2")
     second.on_trial_start(0, [], again)
     assert old is not None
@@ -172,5 +169,5 @@ def test_after_a_resume_an_old_checkpoint_goes_once_a_newer_one_is_there(study: 
 
 
 def test_tune_saves_nothing_of_it(study: Study, tracker: Tracker) -> None:
-    journal = Journal(study, SPACE, tracker, lambda *event: None)
+    journal = Journal(study, tracker, lambda *event: None)
     assert pickle.loads(pickle.dumps(journal)).__dict__ == {}

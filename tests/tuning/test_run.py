@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,11 +23,11 @@ family: aae
 features: spectrogram
 search:
   alpha: {low: 0.1, high: 1.0, step: 0.1}
-  learning_rate: {choices: [0.001, 0.01, 1.0e+30]}
+  learning_rate: {choices: [0.03, 0.1, 1.0e+30]}
 fixed: {channels: [2, 3, 4], hidden: 5, batch_size: 8, segment_frames: 32, segment_hop: 32}
 objective: {metric: dev_ua}
 method: tpe
-pruning: {kind: asha, grace_epochs: 2, reduction_factor: 2}
+pruning: {kind: asha, grace_epochs: 1, reduction_factor: 3}
 trials: 8
 epochs: 6
 time: seconds
@@ -74,14 +75,19 @@ def mirrored(study: Study) -> list[tuple[object, ...]]:
     return [(pytest.approx(t.params), names[t.state.name]) for t in shown.trials]
 
 
-@pytest.mark.slow
-def test_a_killed_search_resumes_to_the_undisturbed_result(work: Path) -> None:
+@pytest.fixture(scope="module")
+def whole(work: Path) -> Study:
+    """A search that nothing disturbed."""
     undisturbed = start(work, "undisturbed")
     output, _ = undisturbed.communicate(timeout=300)
     assert undisturbed.returncode == 0, output
-    whole = Study.open("undisturbed", work / "studies")
+    return Study.open("undisturbed", work / "studies")
+
+
+@pytest.mark.slow
+def test_a_killed_search_resumes_to_the_undisturbed_result(work: Path, whole: Study) -> None:
     assert len(whole.trials()) == 8
-    assert {t.state for t in whole.trials()} >= {"complete", "failed"}, "a NaN trial must not end the study"
+    assert {t.state for t in whole.trials()} >= {"complete", "failed", "pruned"}, "a NaN trial must not end the study"
     failed = [t for t in whole.trials() if t.state == "failed"]
     assert all(t.params["learning_rate"] == 1e30 and "epoch" in t.reason for t in failed)
 
@@ -90,7 +96,7 @@ def test_a_killed_search_resumes_to_the_undisturbed_result(work: Path) -> None:
     killed = start(work, "killed")
     journal = work / "studies" / "killed" / "trials.jsonl"
     for lines in (8, 20):  # in the middle of a trial, twice
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not journal.is_file() or journal.read_text().count("\n") < lines:
             assert killed.poll() is None, killed.communicate()[0]
             assert time.monotonic() < deadline
@@ -125,6 +131,29 @@ def test_a_search_cut_off_between_a_trial_s_last_epoch_and_its_end_ends_as_the_u
             journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:-1]))
             study.write_meta(state="interrupted")
     assert table(study) == whole
+    assert mirrored(study) == [(t.searched, t.state) for t in study.trials()]
+
+
+@pytest.mark.slow
+def test_a_search_killed_between_a_stop_by_asha_and_the_trial_s_end_ends_as_the_undisturbed(
+    work: Path, whole: Study
+) -> None:
+    shutil.copytree(whole.folder, work / "studies" / "stopped")
+    study = Study.open("stopped", work / "studies")
+    journal = study.folder / "trials.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    end = next(number for number, line in enumerate(lines) if '"state": "pruned"' in line)
+    journal.write_text("".join(lines[:end]))
+    study.write_meta(name="stopped", state="running", created="another")
+    done = subprocess.run(
+        command(work, "--resume", "stopped", "--concurrency", "1"),
+        cwd=work,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert table(study) == table(whole)
     assert mirrored(study) == [(t.searched, t.state) for t in study.trials()]
 
 

@@ -99,6 +99,15 @@ def test_unfinished_trials_come_first_with_their_checkpoint(tmp_path: Path) -> N
     assert searcher.suggest("next")["trial"] == 3
 
 
+@pytest.mark.timeout(60)
+def test_the_lock_that_a_kill_left_holds_nobody_up(tmp_path: Path) -> None:
+    (tmp_path / "optuna.log").touch()
+    (tmp_path / "optuna.log.lock").symlink_to(tmp_path / "optuna.log")
+    searcher = StudySearcher(small(), 0, [], tmp_path)
+    assert searcher.suggest("first")["trial"] == 0
+    assert not (tmp_path / "optuna.log.lock").is_symlink()
+
+
 def test_the_grid_is_run_once_each(tmp_path: Path) -> None:
     space = small(method="grid")
     found = [searched for _, searched in suggestions(space, tmp_path)]
@@ -135,7 +144,7 @@ def asha(space: SearchSpace, numbers: range, history: list[TrialRecord]) -> tupl
         for epoch, value in enumerate(curve(number), start=1):
             last = epoch == space.epochs
             result = {"trial": number, "epoch": epoch, "value": value, "failed": False, "done_by_itself": last}
-            epochs.append({"epoch": epoch, "value": value, "time": 100.0 * number + epoch})
+            epochs.append({"epoch": epoch, "value": value, "done": last, "time": 100.0 * number + epoch})
             ends[number] = epoch
             if last:
                 rule.on_trial_complete(None, trial, result)
@@ -317,8 +326,27 @@ def test_a_trial_whose_process_died_is_failed_and_its_end_is_told_once(tmp_path:
     searcher.suggest("t0")
     for _ in range(2):
         searcher.on_trial_complete("t0", error=True)
-    assert searcher.study.trials[0].state.name == "FAIL"
+    assert [t.state.name for t in searcher._mirror.trials] == ["FAIL"]
     assert searcher.suggest("t1")["trial"] == 1
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_tpe_keeps_away_from_where_trials_failed(tmp_path: Path, restarted: bool) -> None:
+    space = small(search={"learning_rate": {"choices": [0.01, 0.1, 1e30]}}, trials=40)
+    searcher, history, chosen = StudySearcher(space, 0, [], tmp_path), [], []
+    for number in range(40):
+        if restarted:
+            searcher = StudySearcher(space, 0, history, tmp_path)
+        rate = searcher.suggest(f"t{number}")["searched"]["learning_rate"]
+        chosen.append(rate)
+        failed, result = rate == 1e30, {"trial": number, "epoch": 1, "value": 0.5 + rate, "done_by_itself": True}
+        searcher.on_trial_result(f"t{number}", {**result, "failed": False})
+        searcher.on_trial_complete(f"t{number}", {**result, "epoch": 2, "failed": failed})
+        epochs = [{"epoch": epoch, "value": 0.5 + rate} for epoch in ((1,) if failed else (1, 2))]
+        state = "failed" if failed else "complete"
+        history.append(TrialRecord(number, {}, {"learning_rate": rate}, state, "NaN" * failed, epochs))
+    assert 1e30 in chosen, "or nothing is shown"
+    assert chosen[20:].count(1e30) <= 5, "told as FAIL, all 20 would go there"
 
 
 def test_the_paper_s_configuration_is_no_first_trial_where_it_is_outside(tmp_path: Path) -> None:
