@@ -187,7 +187,8 @@ class Optimizer:
 class Phase:
     """One part of a step: a loss and the parameters that it updates.
 
-    `loss(model, batch, hp, noise)` returns named 0-dim losses; `minimise` names the one whose gradient is taken.
+    `loss(model, batch, hp, noise)` returns named 0-dim losses; `minimise` names the one whose gradient is taken. One
+    that is called as a task (`emotion`, `gender`, `speaker`) is a mean over the batch's members with that label.
     `updates` are names of the model's children; their parameters, and no others, move. Each phase has an optimiser
     state of its own.
     """

@@ -87,9 +87,8 @@ class Segments:
         self.row_S = np.zeros(0, np.int64)
         self.start_S = np.zeros(0, np.int64)
         self.utterance_S = np.zeros(0, np.int64)
-        self.labels_U: dict[str, np.ndarray] = {
-            task: np.zeros(0, np.int64) for task in ("emotion", "gender", "speaker")
-        }
+        self.labels_U = {task: np.zeros(0, np.int64) for task in ("emotion", "gender", "speaker")}
+        """Label codes by task and utterance."""
         self.ids: list[str] = []
 
     def add(self, table: FeatureTable, rows: np.ndarray, labels: Mapping[str, np.ndarray]) -> None:

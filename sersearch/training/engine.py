@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -188,7 +189,7 @@ class Engine:
 
 
 def train_epoch(stack: Stack, data: TrainingData) -> dict[str, list[float]]:
-    """One pass of the family's plan; mean losses over its steps, by lane."""
+    """One pass of the family's plan. Losses by lane, means over its steps; a task's, over those that have a label."""
     network = stack.network
     plans = []
     for seed, epoch in stack.streams:
@@ -196,37 +197,52 @@ def train_epoch(stack: Stack, data: TrainingData) -> dict[str, list[float]]:
         plans.append(network.family.plan(network.config, data, rng))
     sums: dict[str, Tensor] = {}
     steps = 0
+    seen = [Counter[str]() for _ in stack.streams]
     for step, chosen in enumerate(zip(*plans, strict=True)):
         batches = [data.train.batch(indices, network.device, network.dtype) for indices in chosen]
         labelled = [data.train.labelled_tasks(indices) for indices in chosen]
         for name, loss in stack.train_step(step, batches, labelled).items():
             sums[name] = sums[name] + loss if name in sums else loss
+        for count, tasks in zip(seen, labelled, strict=True):
+            count.update(tasks)
         steps += 1
     if steps == 0:
         raise DataError(f"{len(data.train)} training segments make no mini-batch; expected at least 2")
-    return {f"train_loss_{name}": (total / steps).reshape(-1).tolist() for name, total in sums.items()}
+    means = {}
+    for name, total in sums.items():
+        counts = [count[name] if name in data.train.labels_U else steps for count in stack.by_lane(seen)]
+        if all(counts):
+            means[f"train_loss_{name}"] = [s / n for s, n in zip(total.reshape(-1).tolist(), counts, strict=True)]
+    return means
 
 
 def evaluate(stack: Stack, segments: Segments) -> tuple[dict[str, list[float]], dict[str, Tensor]]:
-    """Development losses by lane (mean over segments) and outputs (K, U, ...), mean over an utterance's segments."""
+    """Development losses by lane and outputs (K, U, ...), mean over an utterance's segments.
+
+    Losses are means over segments; a task's loss, over those with a label. Where none has one, it is left out.
+    """
     network = stack.network
     lanes = len(stack.lanes)
     sums: dict[str, Tensor] = {}
+    counts: Counter[str] = Counter()
     totals: dict[str, Tensor] = {}
     for step, first in enumerate(range(0, len(segments), EVALUATION_BATCH)):
         indices = np.arange(first, min(first + EVALUATION_BATCH, len(segments)))
         batch = segments.batch(indices, network.device, network.dtype)
         losses, outputs = stack.evaluate_step(step, batch)
         for name, loss in losses.items():
-            sums[name] = sums.get(name, torch.zeros_like(loss)) + loss * len(indices)
+            codes = segments.labels_U.get(name)
+            count = len(indices) if codes is None else int((codes[segments.utterance_S[indices]] >= 0).sum())
+            sums[name] = sums.get(name, torch.zeros_like(loss)) + loss * count
+            counts[name] += count
         for name, output in outputs.items():
             by_lane = output.reshape(lanes, len(indices), -1)
             if name not in totals:
                 totals[name] = by_lane.new_zeros(lanes, segments.utterances, by_lane.shape[-1])
             totals[name].index_add_(1, batch["utterance"], by_lane)
-    counts = torch.from_numpy(np.bincount(segments.utterance_S, minlength=segments.utterances)).to(network.device)
-    means = {name: total / counts[:, None].to(total.dtype) for name, total in totals.items()}
-    return {f"dev_loss_{n}": (s / len(segments)).reshape(-1).tolist() for n, s in sums.items()}, means
+    each = torch.from_numpy(np.bincount(segments.utterance_S, minlength=segments.utterances)).to(network.device)
+    means = {name: total / each[:, None].to(total.dtype) for name, total in totals.items()}
+    return {f"dev_loss_{n}": (s / counts[n]).reshape(-1).tolist() for n, s in sums.items() if counts[n]}, means
 
 
 def fit(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,8 @@ from sersearch.family import Batch, Config, Family, Losses, ModelSpec, Phase
 from sersearch.training import optim
 from sersearch.training.lane import Lane, Weights
 from sersearch.training.noise import StepNoise
+
+T = TypeVar("T")
 
 
 class _Call(nn.Module):
@@ -79,6 +81,10 @@ class Stack:
         """Distinct (seed, epoch) among the lanes: each has mini-batches and random numbers of its own."""
         self._of_lane = [self.streams.index(key) for key in keys]
 
+    def by_lane(self, of_streams: Sequence[T]) -> list[T]:
+        """What stands for each stream, for each lane."""
+        return [of_streams[stream] for stream in self._of_lane]
+
     def _by_lane(self, values: Sequence[float], dtype: torch.dtype) -> Tensor:
         return torch.tensor(values if self.fused else values[0], dtype=dtype, device=self.network.device)
 
@@ -133,7 +139,7 @@ class Stack:
         """For the parameters of children that stand still in some lane: whether they move, () or (K,)."""
         moves: dict[str, Tensor] = {}
         for child, tasks in phase.needs_label.items():
-            moving = [any(task in labelled[stream] for task in tasks) for stream in self._of_lane]
+            moving = [any(task in some for task in tasks) for some in self.by_lane(labelled)]
             if not all(moving):
                 flags = self._by_lane(moving, torch.bool)
                 moves |= {name: flags for name in gradients if name.split(".")[0] == child}

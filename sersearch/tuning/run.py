@@ -7,8 +7,10 @@ import math
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from sersearch.data.protocols import Protocol, split_card
 from sersearch.data.table import FeatureTable
 from sersearch.errors import StudyError
 from sersearch.families import get_family
+from sersearch.family import Config
 from sersearch.study import STUDIES, Study
 from sersearch.training import CPU_ENVIRONMENT, Engine
 from sersearch.tuning.space import SearchSpace, signature_count
@@ -106,15 +109,13 @@ def resume(name: str, root: Path, on_event: OnEvent | None = None, concurrency: 
 def dry_run(request: TuneRequest) -> DryRun:
     """What `request` would run, with one configuration's first steps timed on its data. Writes nothing."""
     space = request.space
-    data, _, card = _data(request)
-    family = get_family(space.family)
+    data, section, card = _data(request)
     config = space.config(space.paper_point() or space.middle())
-    engine = Engine(family, data, device())
-    seconds, steps = engine.time_epoch(config)
+    _prepare_environment()
+    # In a process of its own: the settings that trials have are read as a process starts.
+    with ProcessPoolExecutor(1, get_context("spawn")) as child:
+        seconds, steps, size = child.submit(_cost, section, config, space.family).result()
     trials = len(space.grid()) if space.method == "grid" else space.trials
-    state = engine.state(engine.join(config, request.seed, space.epochs))
-    size = sum(t.numel() * t.element_size() for part in (state.weights, *state.slots.values()) for t in part.values())
-    best = sum(t.numel() * t.element_size() for t in state.best_weights.values())
     cores = request.concurrency or os.cpu_count() or 1
     return DryRun(
         trials=trials,
@@ -126,8 +127,23 @@ def dry_run(request: TuneRequest) -> DryRun:
         split=card,
         epoch_seconds=seconds,
         longest_hours=seconds * space.epochs * math.ceil(trials / cores) / 3600,
-        disk_bytes=trials * 2 * (size + best),
+        disk_bytes=trials * 2 * size,
     )
+
+
+def _cost(section: dict[str, Any], config: Config, family: str) -> tuple[float, int, int]:
+    """Seconds of an epoch, its mini-batches, and the bytes of a checkpoint."""
+    engine = Engine(get_family(family), load_data(section, config, family), device())
+    seconds, steps = engine.time_epoch(config)
+    state = engine.state(engine.join(config, seed=0, epochs=1))
+    parts = (state.weights, state.best_weights, *state.slots.values())
+    return seconds, steps, sum(t.numel() * t.element_size() for part in parts for t in part.values())
+
+
+def _prepare_environment() -> None:
+    """What training processes want in their environment: they inherit this one's as they start."""
+    for name, value in {**CPU_ENVIRONMENT, **_QUIET}.items():
+        os.environ.setdefault(name, value)
 
 
 def _data(request: TuneRequest) -> tuple[Any, dict[str, Any], dict[str, Any]]:
@@ -224,9 +240,7 @@ def _settle(study: Study, tracker: Any) -> None:
 
 
 def _fit(study: Study, space: SearchSpace, concurrency: int | None, tracker: Any, on_event: OnEvent | None) -> None:
-    # Before ray is imported: local workers inherit what this process has in its environment.
-    for name, value in {**CPU_ENVIRONMENT, **_QUIET}.items():
-        os.environ.setdefault(name, value)
+    _prepare_environment()  # before ray is imported
     import ray
     import ray.tune as rt
 

@@ -22,7 +22,9 @@ from sersearch.families.aae.config import AAEConfig
 from sersearch.families.aae.family import FAMILY, AAEFamily
 from sersearch.family import HalveOnPlateau, ModelSpec, Phase
 from sersearch.training import Engine, EpochResult, LaneState, fit, pretrain
-from sersearch.training.lane import Progress
+from sersearch.training.engine import evaluate
+from sersearch.training.lane import Lane, Progress
+from sersearch.training.network import Stack
 from tests.synthetic import make_data
 
 SMALL = AAEConfig(channels=(2, 3, 4), hidden=5, batch_size=8, segment_frames=32, segment_hop=32, learning_rate=1e-3)
@@ -58,6 +60,34 @@ def test_a_result_tells_the_epoch(data: TrainingData) -> None:
     for r in results:
         assert r.best == (r.epoch == 1 or r.value > best)
         best = max(best, r.value)
+
+
+def test_a_task_s_loss_is_a_mean_over_what_has_a_label() -> None:
+    data = make_data()
+    data.dev.labels_U["emotion"][::2] = -1
+    network = Engine(FAMILY, data)._network(SMALL)
+    weights = network.initial(0)
+    stack = Stack(network, [Lane(SMALL, 0, 1, weights, network.slots(weights), {})])
+    found, _ = evaluate(stack, data.dev)
+    batch = data.dev.batch(range(len(data.dev)), network.device, network.dtype)
+    _, outputs = stack.evaluate_step(0, batch)
+    known = batch["emotion"] >= 0
+    assert 0 < int(known.sum()) < len(known)
+    of_label = outputs["emotion"][known, batch["emotion"][known]]
+    assert found["dev_loss_emotion"] == [pytest.approx(float(-of_label.log().mean()), rel=1e-5)]
+    assert "dev_loss_speaker" not in found, "of the development speaker nothing is known"
+
+
+def test_a_training_loss_is_a_mean_over_the_steps_that_have_a_label() -> None:
+    data = make_data()
+    data.train.labels_U["emotion"][1:] = -1
+    one = dataclasses.replace(SMALL, learning_rate=1e-30)
+    of_one = [r.metrics["train_loss_emotion"] for r, _ in fit(FAMILY, one, data, seed=0, epochs=1)]
+    assert 0.5 < of_one[0] < 4, "about log 4, whatever the number of steps"
+    data.train.labels_U["emotion"][:] = -1
+    (nothing,) = (r.metrics for r, _ in fit(FAMILY, one, data, seed=0, epochs=1))
+    assert "train_loss_emotion" not in nothing
+    assert "train_loss_speaker" in nothing
 
 
 def test_fit_is_the_engine_with_one_lane(data: TrainingData) -> None:

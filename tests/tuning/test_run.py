@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -38,6 +39,8 @@ time: seconds
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("work")
     write_table(folder / "data", make_table())
+    other = make_table(corpus="other")
+    write_table(folder / "other", dataclasses.replace(other, card={**other.card, "parameters": {"top_db": 60}}))
     (folder / "small.yaml").write_text(SPACE)
     return folder
 
@@ -169,6 +172,8 @@ def test_a_search_killed_between_a_stop_by_asha_and_the_trial_s_end_ends_as_the_
         (["--space", "small.yaml", "--data", "data", "--protocol", "los"], "did you mean loso"),
         (["--space", "small.yaml", "--data", "data", "--set", "gama=1"], "gama: unknown hyperparameter"),
         (["--space", "small.yaml", "--data", "data", "--tracking-uri", "http://127.0.0.1:9"], "http://127.0.0.1:9"),
+        (["--space", "small.yaml", "--data", "data", "--aux", "other"], "prepare both with the same sersearch"),
+        (["--space", "small.yaml", "--data", "data", "--seed", "-1"], "--seed"),
         (["--resume", "nothing"], "isn't a study"),
         ([], "needs --space"),
     ],
