@@ -84,7 +84,7 @@ def tune(request: TuneRequest, on_event: OnEvent | None = None) -> Study:
     Raises what the checks find (:class:`ConfigError`, :class:`DataError`, :class:`StudyError`, :class:`TrackingError`)
     before Ray starts, and KeyboardInterrupt, with the study resumable, when it is interrupted.
     """
-    from sersearch.mlflow_uri import check_uri, default_uri
+    from sersearch.tracking import check_uri, default_uri
 
     uri = request.tracking_uri or default_uri(request.root.parent)
     check_uri(uri)
@@ -172,8 +172,8 @@ def _data(request: TuneRequest) -> tuple[Any, dict[str, Any], dict[str, Any]]:
 
 def _create(request: TuneRequest, uri: str) -> Study:
     from sersearch import __version__
-    from sersearch.mlflow_uri import redact
     from sersearch.provenance import git_commit, versions
+    from sersearch.tracking import redact
 
     space = request.space
     if space.method == "grid":

@@ -1,10 +1,4 @@
-"""MLflow: experiment = search space, parent run = study, child run = trial.
-
-One thread of the driver writes everything, from a queue that is also a file (:class:`sersearch.spool.Spool`): when the
-server is away the events stay there and go out later, training goes on, and nothing here raises to the caller. Sending
-an event twice does what sending it once does (runs are found by their tags, a metric carries its epoch's own time), so
-events whose fate is unknown are simply sent again.
-"""
+"""The runs of one study in MLflow: the only place that imports it."""
 
 from __future__ import annotations
 
@@ -14,26 +8,22 @@ import logging
 import os
 import re
 import tempfile
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from sersearch.confusion import confusion_artifacts
-from sersearch.errors import DataError, StudyError
-from sersearch.mlflow_uri import absolute, artifact_location, redact
+from sersearch.errors import DataError
 from sersearch.provenance import versions
-from sersearch.spool import Event, Spool
-
-__all__ = ["Tracker"]
+from sersearch.tracking.spool import Event
+from sersearch.tracking.uri import artifact_location
 
 Warn = Callable[[str, Exception | None], None]
 # MLflow says how a run ended in three words; the tag `sersearch.state` keeps ours.
-_STATUS = {
+STATUS = {
     "complete": "FINISHED",
     "finished": "FINISHED",
     "failed": "FAILED",
@@ -52,139 +42,12 @@ _ENVIRONMENT = {
 _LOUD = ("mlflow", "alembic", "sqlalchemy.engine", "urllib3.connectionpool")
 _REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE", "NOT_IMPLEMENTED"}
 _FILE_GONE = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError)
-_EVENTS_AT_ONCE = 500
 _METRICS_AT_ONCE, _PARAMS_AT_ONCE = 1000, 100
 _PARAM_LENGTH, _TAG_LENGTH, _KEY_LENGTH = 500, 5000, 250  # the least that servers since MLflow 1.x take
-_FIRST_WAIT, _LONGEST_WAIT, _CLOSE_SECONDS = 1.0, 60.0, 30.0
 
 
-class Tracker:
-    """Writes one study into MLflow from a background thread. No method raises or waits for the server.
-
-    `uri` (without its secrets), `experiment_id` and `run_id` (both None until the server has answered) may go into the
-    study's metadata; `warnings` lists what the user should hear of. Call :func:`check_uri` first.
-    """
-
-    def __init__(self, uri: str, space_name: str, study_name: str, spool: Path) -> None:
-        self.uri = redact(absolute(uri))
-        self.warnings: list[str] = []
-        self._uri = absolute(uri)
-        self._names = space_name, study_name
-        self._spool = Spool(spool)
-        self._store: _Store | None = None
-        self._thread: threading.Thread | None = None
-        self._news = threading.Condition()
-        self._closing = False
-
-    @property
-    def experiment_id(self) -> str | None:
-        """MLflow's id of the experiment, None until it is known."""
-        return self._store.experiment_id if self._store else None
-
-    @property
-    def run_id(self) -> str | None:
-        """MLflow's id of the study's run, None until it is known."""
-        return self._store.parent if self._store else None
-
-    def begin(self, meta: Mapping[str, Any], artifacts: Sequence[Path]) -> None:
-        """Start or go on with the study of `meta` (study.json's content; `created` tells it from namesakes).
-
-        What an earlier process could not send goes out now, and runs that it left RUNNING although the study's journal
-        says that they are over are ended.
-        """
-        space, study = self._names
-        self._store = _Store(self._uri, space, study, str(meta.get("created", "")), self._warn)
-        # A begin and a finish of an earlier process are superseded by this one's.
-        left = [event for event in self._spool.load() if event.get("event") not in ("begin", "finish")]
-        first = {
-            "event": "begin",
-            "time": _now(),
-            "meta": json.loads(redact(json.dumps(meta, default=str))),
-            "artifacts": _paths(artifacts),
-        }
-        over = {"event": "reconcile", "time": _now(), "trials": _over(self._spool.path.parent)}
-        self._spool.start([first, *left, over])
-        self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
-        self._thread.start()
-
-    def trial_start(self, number: int, params: Mapping[str, Any]) -> None:
-        """A trial starts, or goes on, with the full configuration `params`."""
-        self._add("trial_start", trial=number, params=dict(params))
-
-    def epoch(self, number: int, epoch: int, metrics: Mapping[str, float], time_ms: int) -> None:
-        """The metrics of a trial's epoch; `time_ms` must be the same when the epoch is told again after a resume."""
-        self._add("epoch", trial=number, epoch=epoch, metrics=dict(metrics), at=int(time_ms))
-
-    def trial_end(self, number: int, state: str, reason: str, artifacts: Sequence[Path]) -> None:
-        """A trial ends: complete, pruned, failed or interrupted. A dev_predictions.csv gets its confusion matrix."""
-        self._add("trial_end", trial=number, state=state, reason=reason, artifacts=_paths(artifacts))
-
-    def finish(self, state: str) -> None:
-        """The study is over: finished, interrupted or failed. Trials still running are ended as interrupted."""
-        self._add("finish", state=state)
-
-    def close(self) -> None:
-        """Wait until all is sent, at most half a minute; what cannot be sent waits in the spool for a resume."""
-        with self._news:
-            self._closing = True
-            self._news.notify_all()
-        if self._thread is not None:
-            self._thread.join(_CLOSE_SECONDS)
-        self._spool.close()
-        if left := len(self._spool):
-            self._warn(f"{left} MLflow events wait in {self._spool.path}; resuming the study sends them")
-
-    def _add(self, kind: str, **fields: Any) -> None:
-        with self._news:
-            self._spool.add({"event": kind, "time": _now(), **fields})
-            self._news.notify_all()
-        if self._spool.disk_error:
-            self._warn(f"{self._spool.path} cannot be written ({self._spool.disk_error}); MLflow events stay in memory")
-
-    def _run(self) -> None:
-        """The thread: send the oldest events, forget them, again; wait longer after each failure."""
-        wait, one_by_one = _FIRST_WAIT, 0
-        while self._store is not None:
-            with self._news:
-                self._news.wait_for(lambda: len(self._spool) > 0 or self._closing)
-            events = self._spool.first(1 if one_by_one else _EVENTS_AT_ONCE)
-            if not events:
-                return
-            try:
-                self._store.send(events)
-            except Exception as error:  # whatever MLflow raises, training goes on
-                if _may_pass(error, self._store):
-                    self._store.forget()
-                    self._spool.sync()
-                    self._warn(
-                        f"MLflow at {self.uri} is away; events are kept in {self._spool.path} and sent later", error
-                    )
-                    if self._closing:
-                        return
-                    with self._news:
-                        self._news.wait_for(lambda: self._closing, timeout=wait)
-                    wait = min(2 * wait, _LONGEST_WAIT)
-                    continue
-                self._store.forget()
-                if not one_by_one:  # one of them is refused: find out which
-                    one_by_one = len(events)
-                    continue
-                self._warn(f"MLflow refused a {events[0].get('event')} event, which is left out", error)
-            self._spool.remove(len(events))
-            wait, one_by_one = _FIRST_WAIT, max(0, one_by_one - 1)
-
-    def _warn(self, sentence: str, error: Exception | None = None) -> None:
-        """Record a warning once, whatever the error behind it, and never with a secret in it."""
-        if any(warning.startswith(redact(sentence)) for warning in self.warnings):
-            return
-        reason = f": {_first_line(error)}" if error else ""
-        text = redact(sentence + reason)
-        password = urlsplit(self._uri).password if "@" in self._uri else None
-        self.warnings.append(text.replace(password, "***") if password else text)
-
-
-class _Store:
-    """One study's runs in MLflow; used by the tracker's thread alone. Methods raise what MLflow raises."""
+class Store:
+    """One study's runs in MLflow; used by one thread alone. Methods raise what MLflow raises."""
 
     def __init__(self, uri: str, space: str, study: str, created: str, warn: Warn) -> None:
         self.experiment_id: str | None = None
@@ -293,7 +156,7 @@ class _Store:
             if not token:
                 break
         self.client = client
-        self.parent = parent or self._create(self._study, {}, _now())
+        self.parent = parent or self._create(self._study, {}, now())
 
     def _create(self, name: str, tags: Mapping[str, str], start_ms: int) -> str:
         tags = {"sersearch.study": self._study, "sersearch.id": self._identity, **tags}
@@ -324,14 +187,14 @@ class _Store:
     def _log(self, run_id: str, params: Mapping[str, str], tags: Mapping[str, str]) -> None:
         from mlflow.entities import Param, RunTag
 
-        self.client.log_batch(run_id, tags=[RunTag(key, _cut(value, _TAG_LENGTH)) for key, value in tags.items()])
-        pairs = [Param(_key(key), _cut(value, _PARAM_LENGTH)) for key, value in params.items()]
+        self.client.log_batch(run_id, tags=[RunTag(key, shortened(value, _TAG_LENGTH)) for key, value in tags.items()])
+        pairs = [Param(_key(key), shortened(value, _PARAM_LENGTH)) for key, value in params.items()]
         for batch in _slices(pairs, _PARAMS_AT_ONCE):
             self.client.log_batch(run_id, params=batch)
 
     def _end(self, run_id: str, state: str, reason: str, end_ms: int) -> None:
         self._log(run_id, {}, {"sersearch.state": state, **({"sersearch.reason": reason} if reason else {})})
-        self.client.set_terminated(run_id, _STATUS.get(state, "KILLED"), end_ms)
+        self.client.set_terminated(run_id, STATUS.get(state, "KILLED"), end_ms)
 
     def _artifacts(self, run_id: str, paths: Sequence[str]) -> None:
         """Upload files, and the confusion matrix of a dev_predictions.csv; a file that is gone is left out."""
@@ -347,27 +210,16 @@ class _Store:
                 try:
                     self.client.log_artifact(run_id, str(path))
                 except Exception as error:
-                    if _may_pass(error, self):
+                    if may_pass(error, self):
                         raise
                     self._warn(f"the artifact {path.name} is missing in MLflow", error)
 
 
-def _may_pass(error: Exception, store: _Store) -> bool:
+def may_pass(error: Exception, store: Store) -> bool:
     """Whether trying again may help: the server or the disk is away, not the event wrong."""
     code = getattr(error, "error_code", None)
     away = isinstance(error, OSError) and not isinstance(error, _FILE_GONE)
     return store.client is None or away or (code is not None and code not in _REFUSED)
-
-
-def _over(folder: Path) -> dict[int, tuple[str, str]]:
-    """State and reason of the trials that the journal of the study in `folder` says are over."""
-    from sersearch.study import Study
-
-    try:
-        trials = Study.open(folder).trials()
-    except (StudyError, OSError, ValueError, LookupError, TypeError):  # no journal, or none that can be read
-        return {}
-    return {trial.number: (trial.state, trial.reason) for trial in trials if trial.state in _STATUS}
 
 
 def _slices(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
@@ -385,22 +237,16 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _paths(paths: Sequence[Path]) -> list[str]:
-    return [str(path.absolute()) for path in paths]
-
-
 def _key(name: str) -> str:
     """`name` with only the characters that MLflow takes in keys."""
     return re.sub(r"[^\w\-./ ]", "_", name, flags=re.ASCII)[:_KEY_LENGTH]
 
 
-def _cut(text: str, length: int) -> str:
+def shortened(text: str, length: int) -> str:
+    """`text` in at most `length` characters."""
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
-def _first_line(error: Exception) -> str:
-    return _cut((str(error).strip() or type(error).__name__).splitlines()[0], 300)
-
-
-def _now() -> int:
+def now() -> int:
+    """MLflow's time: ms since 1970."""
     return int(time.time() * 1000)

@@ -15,13 +15,12 @@ from typing import Any
 
 import pytest
 
-from sersearch import tracking
 from sersearch.confusion import confusion_artifacts
 from sersearch.errors import DataError, TrackingError
-from sersearch.mlflow_uri import check_uri, default_uri, redact
 from sersearch.provenance import git_commit, versions
-from sersearch.spool import Spool
-from sersearch.tracking import Tracker
+from sersearch.tracking import Tracker, check_uri, default_uri, redact, store
+from sersearch.tracking import tracker as module
+from sersearch.tracking.spool import Spool
 
 # MLflow's own use of SQLAlchemy
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
@@ -183,7 +182,7 @@ def test_while_the_server_is_away_events_are_kept_and_sent_later(
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
     away = tracker(root, "away", f"http://me:secret@127.0.0.1:{port}")
-    monkeypatch.setattr(tracking, "_CLOSE_SECONDS", 20.0)
+    monkeypatch.setattr(module, "_CLOSE_SECONDS", 20.0)
     away.begin(META, [])
     away.trial_start(0, {"alpha": 0.5})
     away.epoch(0, 1, {"dev_ua": 0.4}, 1000)
@@ -207,15 +206,15 @@ def test_while_the_server_is_away_events_are_kept_and_sent_later(
 
 
 def test_a_server_that_comes_back_gets_everything(root: Path, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "_FIRST_WAIT", 0.01)
-    real, failures = tracking._Store.send, iter([ConnectionError("refused"), OSError(28, "No space left on device")])
+    monkeypatch.setattr(module, "_FIRST_WAIT", 0.01)
+    real, failures = store.Store.send, iter([ConnectionError("refused"), OSError(28, "No space left on device")])
 
     def send(self: Any, events: Any) -> None:
         for failure in failures:
             raise failure
         real(self, events)
 
-    monkeypatch.setattr(tracking._Store, "send", send)
+    monkeypatch.setattr(store.Store, "send", send)
     subject = tracker(root, "flaky")
     subject.begin(META, [])
     subject.trial_start(0, {"alpha": 0.5})
