@@ -1,4 +1,4 @@
-"""nEMO and LibriSpeech: what is in the real excerpts, and trees with the faults that copies of corpora have."""
+"""Readers by name; what is in the real excerpts of nEMO and LibriSpeech, and faults that copies of corpora have."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_prep.corpora import get_corpus
+from data_prep.corpora import corpus_names, get_corpus
 from data_prep.reading import Reading
 from sersearch.data.schema import MANIFEST_SCHEMA, manifest_table
-from sersearch.errors import DataError
+from sersearch.errors import ConfigError, DataError
 
 HEADER = "file_id\temotion\traw_text\tnormalized_text\tspeaker_id\tgender\tage\n"
 ANN, BOB = "ann_joy_1.flac\tjoy\tŻal.\tżal\tann\tfemale\t30\n", "bob_joy_1.flac\tjoy\tŻal.\tżal\tbob\tmale\t40\n"
@@ -25,6 +25,20 @@ def audio(path: Path) -> None:
 
 def reasons(reading: Reading) -> dict[str, str]:
     return {rejected.path: rejected.reason for rejected in reading.rejected}
+
+
+def test_readers_by_name() -> None:
+    assert {"csv", "demo", "iemocap", "librispeech", "msp_improv", "nemo"} <= set(corpus_names())
+    with pytest.raises(ConfigError, match="did you mean nemo"):
+        get_corpus("nemos")
+
+
+@pytest.mark.parametrize("name", ["nemo", "librispeech", "iemocap", "msp_improv"])
+def test_a_folder_without_audio_is_refused_with_the_layout(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match=r"no audio found; .* has "):
+        get_corpus(name).read(tmp_path)
+    with pytest.raises(DataError, match="no such folder"):
+        get_corpus(name).read(tmp_path / "absent")
 
 
 # --- nEMO -----------------------------------------------------------------------------------------------------------

@@ -104,6 +104,37 @@ def test_all_that_is_wrong_in_a_line_is_said_of_that_line(tmp_path: Path) -> Non
     ]
 
 
+def test_every_bad_line_is_listed_with_its_number(tmp_path: Path) -> None:
+    text = (
+        "path,speaker,start,end,split\n"
+        "a.wav,ann,0.3,0.1,\n"
+        ",ann,,,\n"
+        "a.wav,ann,,,training\n"
+        "../a.wav,ann,,,\n"
+        "b.wav,ann,,,,surplus\n"
+    )
+    assert problems(tmp_path, text) == [
+        "line 2: end 0.1 is not after start 0.3",
+        "line 3: no path",
+        "line 4: split 'training': did you mean train? expected one of dev, test, train, unlabelled",
+        "line 5: path '../a.wav' does not lie below the CSV file's folder",
+        "line 6: more fields than the header has columns",
+    ]
+
+
+def test_a_missing_audio_file_is_rejected_with_its_line(tmp_path: Path) -> None:
+    reading = csv.read(manifest(tmp_path, "path,speaker\na.wav,ann\nc.wav,ann\n"))
+    assert [u.path for u in reading.utterances] == ["a.wav"]
+    assert [(r.path, r.reason) for r in reading.rejected] == [("c.wav", "line 3: no such file")]
+
+
+def test_ids_are_unique_and_sorted(tmp_path: Path) -> None:
+    utterances = csv.read(manifest(tmp_path, "id,path,speaker\nz,a.wav,ann\nb,a.wav,ann\n")).utterances
+    assert manifest_table(utterances)["id"].to_pylist() == ["b", "z"]
+    with pytest.raises(DataError, match=r"stand for several utterances, such as z: a\.wav, a\.wav"):
+        manifest_table([utterances[0], utterances[0]])
+
+
 def test_a_path_that_is_no_file(tmp_path: Path) -> None:
     assert problems(tmp_path, "path,speaker\n.,ann\n") == ["line 2: path '.' is no file"]
 
@@ -130,11 +161,18 @@ def test_a_flood_of_problems_is_counted_and_cut(tmp_path: Path) -> None:
         ("Path,speaker", r"no column is called 'Path': did you mean path\?"),
         ("path,speaker,emotion,emotion", "several columns are called 'emotion'; keep one"),
         ("path,speaker,", "no column is called ''"),
+        ("path", "no column speaker"),
+        ("", "no column path and no column speaker"),
     ],
 )
 def test_a_header_of_another_kind(tmp_path: Path, header: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         csv.read(manifest(tmp_path, f"{header}\na.wav,ann\n"))
+
+
+def test_a_header_alone(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no utterances, only a header"):
+        csv.read(manifest(tmp_path, "path,speaker\n"))
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])

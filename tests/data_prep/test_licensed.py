@@ -94,6 +94,17 @@ def test_numbers_that_are_none_are_listed_with_file_and_line(tmp_path: Path, num
     assert line.reason.startswith("not a label line of IEMOCAP: '[6.2901")
 
 
+def test_iemocap_lists_what_does_not_match(tmp_path: Path) -> None:
+    audio(tmp_path / "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F777.wav")
+    text = turn("Ses01F_impro01_F000", numbers="5.5, 2.0, 3.0") + turn("Ses01F_impro01_F009")
+    reading = iemocap(tmp_path, text)
+    assert [row.valence for row in reading.utterances] == [5.5], "as rated: IEMOCAP has such ones"
+    assert {row.id: row.reason for row in reading.rejected} == {
+        "Ses01F_impro01_F009": "no such file, though EmoEvaluation labels it",
+        "Ses01F_impro01_F777": "no label in EmoEvaluation",
+    }
+
+
 def test_audio_without_any_label_file(tmp_path: Path) -> None:
     iemocap(tmp_path, "")
     (tmp_path / LABELS).unlink()
@@ -162,6 +173,15 @@ def test_a_line_that_is_garbled_is_listed_with_its_number(tmp_path: Path, rest: 
     assert [row.id for row in reading.utterances] == [f"MSP-IMPROV-{other}"]
     reasons = {row.path: row.reason for row in reading.rejected}
     assert reasons["Evalution.txt:4"].startswith("not a label line of MSP-IMPROV: 'UTD-IMPROV-S01A")
+
+
+def test_msp_improv_lists_what_does_not_match(tmp_path: Path) -> None:
+    audio(tmp_path / "Audio/session1/S01A/S/MSP-IMPROV-S01A-F01-S-FM50.wav")
+    reading = improv(tmp_path, block() + block("S02H-M01-P-FM99"))
+    assert {row.id: row.reason for row in reading.rejected} == {
+        "MSP-IMPROV-S02H-M01-P-FM99": "no such file, though Evalution.txt labels it",
+        "MSP-IMPROV-S01A-F01-S-FM50": "no label in Evalution.txt",
+    }
 
 
 def test_raters_names_in_any_encoding_and_naturalness_of_any_kind(tmp_path: Path) -> None:
