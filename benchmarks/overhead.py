@@ -28,7 +28,7 @@ pruning: {kind: none}
 def rows(quick: bool) -> Iterator[Row]:
     """Total wall time of both, and of `tune` without its start-up."""
     cores = os.cpu_count() or 1
-    each, epochs, pairs = (1, 2, 1) if quick else (2, 24, 1)
+    each, epochs, pairs = (1, 2, 1) if quick else (2, 24, 2)
     with workplace() as folder:
         demo_corpus(folder / "demo")
         (folder / "equal.yaml").write_text(SPACE + f"trials: {cores * each}\nepochs: {epochs}\ntime: minutes\n")

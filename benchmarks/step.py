@@ -42,7 +42,7 @@ def rows(quick: bool) -> Iterator[Row]:
         for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
             yield from floor(folder, device, steps)
             yield from lanes(folder, device, 1 if quick else 5)
-        yield from settings(folder, 1 if quick else 5)
+        yield from settings(folder, 1 if quick else 3)
 
 
 def load(folder: Path, config: AAEConfig) -> TrainingData:
@@ -144,44 +144,35 @@ def lanes(folder: Path, device: str, steps: int) -> Iterator[Row]:
 
 def settings(folder: Path, pairs: int) -> Iterator[Row]:
     """Gain of the allocator's settings, and of one thread a trial."""
-    for size in ("paper", "demo"):
-        without, with_ours = paired(
-            partial(child, folder, size, {}), partial(child, folder, size, CPU_ENVIRONMENT), pairs
-        )
-        note = f"{1000 * with_ours:.0f} against {1000 * without:.0f} ms a step, {pairs} pairs"
-        yield Row(f"allocator settings, AAE, {size}'s size", f"x {without / with_ours:.2f} as fast", "", note)
+    without, with_ours = paired(partial(child, folder, {}), partial(child, folder, CPU_ENVIRONMENT), pairs)
+    note = f"{1000 * with_ours:.0f} against {1000 * without:.0f} ms a step, {pairs} pairs"
+    yield Row("allocator settings, AAE, paper's size", f"x {without / with_ours:.2f} as fast", "", note)
     cores = os.cpu_count() or 1
     together, apart = paired(lambda: many(folder, 1, cores), lambda: many(folder, cores, 1), pairs)
     note = f"{1000 * apart:.0f} against {1000 * together:.0f} ms a step, {pairs} pairs; paper's size"
     yield Row(f"{cores} trials of one thread against 1 of {cores}", f"x {together / apart:.2f} as fast", "", note)
 
 
-def child(folder: Path, size: str, environment: dict[str, str]) -> float:
+def child(folder: Path, environment: dict[str, str]) -> float:
     """Seconds of a step in a process of its own."""
-    return float(python("benchmarks.step", str(folder), size, "1", environment=environment).communicate()[0])
+    return float(python("benchmarks.step", str(folder), "1", environment=environment).communicate()[0])
 
 
 def many(folder: Path, processes: int, threads: int) -> float:
     """Seconds a step when `processes` train at once."""
-    args = ("benchmarks.step", str(folder), "paper", str(threads))
-    running = [python(*args, environment=settings_of(threads)) for _ in range(processes)]
+    environment = {**CPU_ENVIRONMENT, "OMP_NUM_THREADS": str(threads)}
+    running = [python("benchmarks.step", str(folder), str(threads), environment=environment) for _ in range(processes)]
     return statistics.mean(float(p.communicate()[0]) for p in running) / processes
 
 
-def settings_of(threads: int) -> dict[str, str]:
-    """The trial's environment, with its threads."""
-    return {**CPU_ENVIRONMENT, "OMP_NUM_THREADS": str(threads)}
-
-
-def main(folder: str, size: str, threads: int) -> None:
-    """A child: print the seconds of a step, run in a thread, as Tune runs trials."""
+def main(folder: str, threads: int) -> None:
+    """A child: print the seconds of a step of the paper's size, run in a thread, as Tune runs trials."""
     torch.set_num_threads(threads)
-    config = PAPER if size == "paper" else DEMO
-    step = Step(load(Path(folder), config), config)
+    step = Step(load(Path(folder), PAPER), PAPER)
 
     def run() -> None:
         step()
-        print(statistics.median(step() for _ in range(10)), flush=True)
+        print(statistics.median(step() for _ in range(5)), flush=True)
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -189,4 +180,4 @@ def main(folder: str, size: str, threads: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], int(sys.argv[2]))
