@@ -153,3 +153,63 @@ def test_one_subset_is_not_the_corpus_s_root(tmp_path: Path) -> None:
         DataError, match=r"test-other: no audio found; LibriSpeech has SPEAKERS\.TXT and SUBSET/SPEAKER"
     ):
         get_corpus("librispeech").read(tmp_path / "test-other")
+
+
+def many_speakers(root: Path, women: int, men: int, unknown: int = 0) -> Path:
+    """A subset `a` of women and men, numbered from 1, and a subset `b` of the speakers without a gender."""
+    lines = []
+    for speaker in range(1, 1 + women + men + unknown):
+        folder = root / f"{'a' if speaker <= women + men else 'b'}/{speaker}/1"
+        folder.mkdir(parents=True)
+        for number in range(2):
+            (folder / f"{speaker}-1-000{number}.flac").touch()
+        if speaker <= women + men:
+            lines.append(f"{speaker} | {'F' if speaker <= women else 'M'} | a | 25.03 | Name")
+    (root / "SPEAKERS.TXT").write_text("\n".join(lines))
+    return root
+
+
+def drawn(root: Path, speakers: int, seed: int = 0) -> Counter:
+    rows = get_corpus("librispeech").read(root, speakers=speakers, seed=seed).utterances
+    assert set(Counter(row.speaker for row in rows).values()) == {2}, "all that a drawn speaker says"
+    return Counter({row.speaker: row.gender for row in rows}.values())
+
+
+def test_subsets_of_librispeech(corpora: Path) -> None:
+    read = get_corpus("librispeech").read
+    rows = read(corpora / "LibriSpeech", subsets=("test-other",)).utterances
+    assert (len(rows), {row.path.split("/")[0] for row in rows}) == (100, {"test-other"})
+    assert len(read(corpora / "LibriSpeech", subsets=("test-other", "train-clean-100")).utterances) == 351
+    for wrong in (("test-other", "test_other"), ()):
+        with pytest.raises(
+            ConfigError, match=r"no subset '(test_other)?': .*expected one of test-other, train-clean-100"
+        ):
+            read(corpora / "LibriSpeech", subsets=wrong)
+
+
+def test_speakers_of_librispeech_are_drawn_with_balanced_genders(tmp_path: Path) -> None:
+    root = many_speakers(tmp_path, women=3, men=9, unknown=2)
+    assert drawn(root, 4) == {"female": 2, "male": 2}
+    assert sorted(drawn(root, 5).values()) == [2, 3]
+    assert drawn(root, 10) == {"female": 3, "male": 7}, "as far as there are women"
+    assert drawn(root, 13) == {"female": 3, "male": 9, None: 1}, "those without a gender come last"
+    assert drawn(root, 14) == {"female": 3, "male": 9, None: 2}
+
+
+def test_the_seed_decides_which_speakers_are_drawn(tmp_path: Path) -> None:
+    root = many_speakers(tmp_path, women=10, men=10)
+    read = get_corpus("librispeech").read
+
+    def speakers(number: int, seed: int) -> set[str]:
+        return {row.speaker for row in read(root, speakers=number, seed=seed).utterances}
+
+    assert speakers(6, seed=1) == speakers(6, seed=1)
+    assert len({frozenset(speakers(6, seed)) for seed in range(8)}) > 4
+    assert speakers(4, seed=1) < speakers(6, seed=1) < speakers(11, seed=1)
+
+
+def test_more_speakers_than_librispeech_s_subsets_have(tmp_path: Path) -> None:
+    root = many_speakers(tmp_path, women=2, men=2, unknown=3)
+    for number in (5, 0, -1):
+        with pytest.raises(ConfigError, match=rf"speakers={number}: the subsets have 4 speakers"):
+            get_corpus("librispeech").read(root, subsets=("a",), speakers=number)
