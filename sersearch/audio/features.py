@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sersearch.audio.functionals import Egemaps, Functionals
+from sersearch.audio.lld import Lld, Lld3216
+from sersearch.audio.mel import Mel, Mfb
 from sersearch.audio.spectrogram import Spectrogram
 from sersearch.errors import BundleError, ConfigError, one_of
 
@@ -24,13 +27,19 @@ class Extractor(Protocol):
         """Features a frame."""
 
     def card(self) -> dict[str, Any]:
-        """Name, version, dims, frame rate, parameters and library versions: plain JSON."""
+        """Name, version, dims, frame rate, dtype, parameters and library versions: plain JSON.
+
+        The frame rate is None where an utterance is one row. The dtype is what loses nothing that matters when rows
+        are stored; the extractor itself returns float32.
+        """
 
     def __call__(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """Samples (n,) at 16 kHz -> features (T, dims) float32. Raises AudioError."""
 
 
-FEATURES: dict[str, type[Spectrogram]] = {Spectrogram.name: Spectrogram}
+FEATURES: dict[str, Callable[..., Extractor]] = {
+    made.name: made for made in (Spectrogram, Functionals, Egemaps, Lld, Lld3216, Mel, Mfb)
+}
 
 
 def extractor(name: str) -> Extractor:

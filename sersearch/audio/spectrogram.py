@@ -46,6 +46,7 @@ class Spectrogram:
             "dims": self.dims,
             "rate": RATE,
             "frame_rate": RATE / self.shift,
+            "dtype": "float32",
             "parameters": asdict(self),
             "versions": {package: version(package) for package in ("numpy", "soundfile", "soxr")},
         }
