@@ -101,7 +101,9 @@ def tune(
     trials: Annotated[int | None, typer.Option(help="Number of trials; the space's by default.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Most epochs of a trial; the space's by default.")] = None,
     fixed: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE of a fixed hyperparameter.")] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, batches, the search and random splits.", min=0)] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Of weights, batches, the search and random splits.", min=0, max=2**32 - 1)
+    ] = 0,
     name: Annotated[str | None, typer.Option(help="Of the study; the space and the time by default.")] = None,
     concurrency: Annotated[int | None, typer.Option(help="Trials at a time; all cores by default.", min=1)] = None,
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow; a local SQLite file by default.")] = None,

@@ -47,7 +47,9 @@ def export_bundle(study: Study, out: Path | str, trial: int | None = None) -> Pa
     An earlier bundle at `out` is replaced as a whole. Raises :class:`StudyError` when the trial has no checkpoint and
     :class:`BundleError` when `out` is something else than a bundle or cannot be written.
     """
-    out = Path(out)
+    out = Path(out).resolve()
+    if out == Path.cwd():
+        raise BundleError(f"--out {out}: the folder that you are in; name another one")
     if out.exists() and not ((out / "bundle.json").is_file() or (out.is_dir() and not any(out.iterdir()))):
         raise BundleError(f"{out} exists and is not a bundle; choose another --out or remove it")
     predictor = Predictor.from_study(study, trial)

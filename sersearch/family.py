@@ -257,6 +257,10 @@ class Family:
         """The phases of one step, in the paper's order. May look at static hyperparameters only."""
         raise NotImplementedError
 
+    def pretraining(self, config: Any, spec: ModelSpec) -> tuple[Phase, ...]:
+        """The phases of a step on an auxiliary corpus without emotion labels; none: it isn't trained on one."""
+        return ()
+
     def plan(self, config: Any, data: TrainingData, rng: np.random.Generator) -> Iterator[np.ndarray]:
         """One epoch's mini-batches, as indices (B,) into `data.train`. Shapes may depend on static values only."""
         raise NotImplementedError

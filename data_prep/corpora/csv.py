@@ -12,7 +12,8 @@
 | sentence | its text or number: what the leak check compares |
 | split | train, dev, test or unlabelled, where there are official ones |
 
-Any order; columns that are not needed are left out; an empty field is a missing value.
+Any order; columns that are not needed are left out; an empty field is a missing value. The file's name, or its
+folder's where the file is called manifest.csv, is the corpus's name: speakers of corpora of one name are the same.
 """
 
 from __future__ import annotations
@@ -45,12 +46,13 @@ def read(root: Path) -> Reading:
     path = root / "manifest.csv" if root.is_dir() else root
     if not path.is_file():
         raise DataError(f"{path}: no such file; {LAYOUT}")
+    corpus = utterance_id(path.resolve().parent.name if path.name == "manifest.csv" else path.stem)
     rows = _rows(path)
     problems: list[str] = []
     parsed: list[tuple[int, Utterance]] = []
     lines: dict[str, int] = {}
     for number, row in rows:
-        utterance, wrong = _utterance(row)
+        utterance, wrong = _utterance(row, corpus)
         if utterance and lines.setdefault(utterance.id, number) != number:
             wrong.append(f"the id {utterance.id} stands in line {lines[utterance.id]} too")
         problems += [f"line {number}: {reason}" for reason in wrong]
@@ -94,7 +96,7 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
         raise DataError(f"{path}: not a CSV file in UTF-8 ({error})") from error
 
 
-def _utterance(row: dict[str, str]) -> tuple[Utterance | None, list[str]]:
+def _utterance(row: dict[str, str], corpus: str) -> tuple[Utterance | None, list[str]]:
     """The utterance of a line, if its id is clear, and all that is wrong with it."""
     wrong = ["more fields than the header has columns"] if "" in row else []
     wrong += [f"no {name}" for name in ("path", "speaker") if name not in row]
@@ -120,7 +122,7 @@ def _utterance(row: dict[str, str]) -> tuple[Utterance | None, list[str]]:
         id=row.get("id", utterance_id(str(path.with_suffix(""))) + span),
         path=str(path),
         speaker=row.get("speaker", ""),
-        corpus="csv",
+        corpus=corpus,
         gender=row.get("gender"),
         emotion=row.get("emotion"),
         sentence=row.get("sentence"),

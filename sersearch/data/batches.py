@@ -165,10 +165,11 @@ def training_data(
 ) -> TrainingData:
     """Training and development data of `split`; the speakers of `aux` are added to the label space, not its audio.
 
-    Raises :class:`DataError` when `aux` holds other features.
+    Raises :class:`DataError` when `aux` holds other features, or speakers or recordings that `split` holds out.
     """
     if aux is not None:
-        _check_alike(table.card, aux)
+        aux.check_like(table.card)
+        _check_apart(table, split, aux)
     emotion, classes = target_codes(table, target, split.train)
     seen = np.concatenate([split.train, split.unlabelled])
     labels = LabelSpace(emotion=classes, gender=GENDERS, speaker=_speakers(table, seen, aux))
@@ -185,7 +186,7 @@ def auxiliary_data(data: TrainingData, aux: FeatureTable) -> TrainingData:
     Its development part is that of `data`, so that losses by epoch can be watched, never selected by.
     Raises :class:`DataError` when `aux` holds other features.
     """
-    _check_alike(data.features, aux)
+    aux.check_like(data.features)
     rows = np.arange(len(aux))
     train = Segments(data.train.view, Normaliser.fit(aux, rows))
     none = np.full(len(aux), UNLABELLED, np.int64)
@@ -193,12 +194,21 @@ def auxiliary_data(data: TrainingData, aux: FeatureTable) -> TrainingData:
     return TrainingData(train=train, dev=data.dev, labels=data.labels, features=data.features, target=data.target)
 
 
-def _check_alike(features: Mapping[str, Any], aux: FeatureTable) -> None:
-    if aux.card["parameters"] != features["parameters"]:
-        raise DataError(
-            f"{aux.root}: its {aux.card['features']} features were made with {aux.card['parameters']}, those of the "
-            f"main corpus with {dict(features['parameters'])}; prepare both with the same sersearch"
-        )
+def _check_apart(table: FeatureTable, split: Split, aux: FeatureTable) -> None:
+    """Refuse an auxiliary corpus with audio or speakers that the split holds out."""
+    trained = np.zeros(len(table), bool)
+    trained[np.concatenate([split.train, split.unlabelled])] = True
+    names, sounds = np.array(_speaker_names(table), object), table.utterances["audio_sha256"].to_numpy(object)
+    speakers = set(names[~trained]) - set(names[trained])
+    for what, found in (
+        ("speakers", speakers & set(_speaker_names(aux))),
+        ("recordings", set(sounds[~trained]) & set(aux.utterances["audio_sha256"])),
+    ):
+        if found:
+            raise DataError(
+                f"{aux.root}: {len(found)} {what} of it stand in the development or test part of {table.root}, such as "
+                f"{min(found)}; what is trained on them would know them: prepare an auxiliary corpus without them"
+            )
 
 
 def _speaker_names(table: FeatureTable) -> list[str]:

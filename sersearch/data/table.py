@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,15 @@ class FeatureTable:
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of a table of {len(self)} utterances")
         return self.frames[self.offsets[row] : self.offsets[row + 1]]
+
+    def check_like(self, card: Mapping[str, Any]) -> None:
+        """Raise :class:`DataError` unless the features were made as those of `card`, another table's or a model's."""
+        for name in ("features", "version", "dims", "rate", "frame_rate", "parameters"):
+            if self.card.get(name) != card.get(name):
+                raise DataError(
+                    f"{self.root}: its {self.card['features']} features were made with {name} {self.card.get(name)}, "
+                    f"those that it goes with have {card.get(name)}; prepare both with the same sersearch"
+                )
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the name, not the frames."""

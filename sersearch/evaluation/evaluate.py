@@ -41,9 +41,15 @@ def evaluate(
     number = study.best().number if trial is None else study.trial(trial).number
     folder = study.folder / "evaluation"
     before = _previous(folder / "test.json")
+    asked = None if impostors is None else str(Path(impostors).resolve())
     if before is not None and not again:
-        if before["trial"] == number:
+        if before["trial"] == number and before["impostors"] == asked:
             return before
+        if before["trial"] == number:
+            raise StudyError(
+                f"study {study.meta['name']} was already tested, with {before['impostors'] or 'no'} impostors; to have "
+                "the EER with others, evaluate again with --again"
+            )
         raise StudyError(
             f"study {study.meta['name']}: trial {before['trial']} was already tested, UA {before['ua']:.3f}; testing "
             f"trial {number} too would let the test part choose the trial, and its result would be too good. If you "
@@ -74,6 +80,7 @@ def _evaluate(study: Study, number: int, impostors: Path | str | None) -> tuple[
     result = {
         "study": study.meta["name"],
         "trial": number,
+        "impostors": None if impostors is None else str(Path(impostors).resolve()),
         "protocol": str(split.protocol),
         "target": target,
         "synthetic": data["synthetic"],

@@ -58,6 +58,7 @@ class Engine:
     ) -> None:
         self.family, self.data = family, data
         self.device, self.dtype = torch.device(device), dtype
+        self._spec = ModelSpec(dims=data.dims, frames=data.train.view.frames, labels=data.labels)
         self._lanes: dict[int, Lane] = {}
         self._networks: dict[object, Network] = {}
         self._joined = 0
@@ -118,6 +119,8 @@ class Engine:
         weights = network.initial(0)
         lane = Lane(config, 0, 1, weights, network.slots(weights), network.place(weights))
         plan = list(self.family.plan(config, self.data, np.random.default_rng(0)))
+        if not plan:
+            raise _too_few(self.data)
         stack = Stack(network, [lane])
         times = []
         for step, indices in enumerate(plan[: steps + 1]):
@@ -139,8 +142,8 @@ class Engine:
     def _network(self, config: Config) -> Network:
         key = config.signature()
         if key not in self._networks:
-            spec = ModelSpec(dims=self.data.dims, frames=self.data.train.view.frames, labels=self.data.labels)
-            self._networks[key] = Network(self.family, config, spec, self.device, self.dtype)
+            phases = self.family.phases(config, self._spec)
+            self._networks[key] = Network(self.family, config, self._spec, phases, self.device, self.dtype)
         return self._networks[key]
 
     def _epoch(self, numbers: Sequence[int]) -> Iterator[EpochResult]:
@@ -207,13 +210,17 @@ def train_epoch(stack: Stack, data: TrainingData) -> dict[str, list[float]]:
             count.update(tasks)
         steps += 1
     if steps == 0:
-        raise DataError(f"{len(data.train)} training segments make no mini-batch; expected at least 2")
+        raise _too_few(data)
     means = {}
     for name, total in sums.items():
         counts = [count[name] if name in data.train.labels_U else steps for count in stack.by_lane(seen)]
         if all(counts):
             means[f"train_loss_{name}"] = [s / n for s, n in zip(total.reshape(-1).tolist(), counts, strict=True)]
     return means
+
+
+def _too_few(data: TrainingData) -> DataError:
+    return DataError(f"{len(data.train)} training segments make no mini-batch; expected at least 2")
 
 
 def evaluate(stack: Stack, segments: Segments) -> tuple[dict[str, list[float]], dict[str, Tensor]]:
@@ -266,21 +273,23 @@ def fit(
 def pretrain(
     family: Family, config: Config, data: TrainingData, seed: int = 0, *, epochs: int, device: str = "cpu"
 ) -> Weights:
-    """Weights after `epochs` epochs on an auxiliary corpus (`auxiliary_data`); nothing is selected on the way.
+    """Weights after `epochs` epochs of the family's pre-training on an auxiliary corpus (`auxiliary_data`).
 
-    Source: MTL-AAE, section 4.3, first trained on LibriSpeech for speaker and gender only.
-    Raises :class:`DataError` when the training diverges.
+    Nothing is selected on the way. Without such a step (a single-task model) these are the initial weights.
+    Source: MTL-AAE, section 4.3. Raises :class:`DataError` when the training diverges.
     """
-    engine = Engine(family, data, device)
-    lane = engine._lanes[engine.join(config, seed, epochs)]
-    for epoch in range(epochs):
-        stack = Stack(engine._network(config), [lane])
+    spec = ModelSpec(dims=data.dims, frames=data.train.view.frames, labels=data.labels)
+    phases = family.pretraining(config, spec)
+    network = Network(family, config, spec, phases, torch.device(device), torch.float32)
+    weights = network.initial(seed)
+    lane = Lane(config, seed, epochs, weights, network.slots(weights), {})
+    for epoch in range(epochs if phases else 0):
+        stack = Stack(network, [lane])
         losses = train_epoch(stack, data)
-        stack.release()
         lane.progress.epoch += 1
         if not all(math.isfinite(v) for values in losses.values() for v in values):
             raise DataError(f"pre-training diverged in epoch {epoch + 1}; lower params.learning_rate")
-    return lane.state(family.name).weights
+    return lane.weights
 
 
 def _check_fit(weights: Weights, model: Weights) -> None:

@@ -30,14 +30,19 @@ class _Call(nn.Module):
 
 
 class Network:
-    """Networks and phases of one static signature. Holds no weights of its own: lanes do."""
+    """Networks of one static signature, and the `phases` of a step. Holds no weights of its own: lanes do."""
 
     def __init__(
-        self, family: Family, config: Config, spec: ModelSpec, device: torch.device, dtype: torch.dtype
+        self,
+        family: Family,
+        config: Config,
+        spec: ModelSpec,
+        phases: tuple[Phase, ...],
+        device: torch.device,
+        dtype: torch.dtype,
     ) -> None:
-        self.family, self.config, self.spec = family, config, spec
+        self.family, self.config, self.spec, self.phases = family, config, spec, phases
         self.device, self.dtype = device, dtype
-        self.phases = family.phases(config, spec)
         self.call = _Call(family.build(config, spec).to(device, dtype))
         self._parameters = {name for name, _ in self.call.model.named_parameters()}
         self.rates = {phase.optimizer.learning_rate for phase in self.phases}

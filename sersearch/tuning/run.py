@@ -101,8 +101,9 @@ def resume(name: str, root: Path, on_event: OnEvent | None = None, concurrency: 
     if study.meta["state"] == "finished":
         raise StudyError(f"study {study.name} is finished; `sersearch report {study.name}` shows it")
     data = study.meta["data"]
-    if FeatureTable.open(data["path"], data["features"]).card["hash"] != data["hash"]:
-        raise StudyError(f"{data['path']}: its features were changed since study {study.name} began; start a new study")
+    for path, known in ((data["path"], data["hash"]), (data["aux"], data["aux_hash"])):
+        if path is not None and FeatureTable.open(path, data["features"]).card["hash"] != known:
+            raise StudyError(f"{path}: its features were changed since study {study.name} began; start a new study")
     return _run(study, concurrency, study.meta["tracking"]["uri"], on_event)
 
 
@@ -151,8 +152,7 @@ def _data(request: TuneRequest) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     space = request.space
     table = FeatureTable.open(request.data, space.features)
     protocol = request.protocol.split(table, request.target).protocol
-    if request.aux is not None:
-        FeatureTable.open(request.aux, space.features)
+    aux = None if request.aux is None else FeatureTable.open(request.aux, space.features)
     section = {
         "path": str(request.data.resolve()),
         "aux": None if request.aux is None else str(request.aux.resolve()),
@@ -162,6 +162,7 @@ def _data(request: TuneRequest) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         "synthetic": bool(table.corpus["synthetic"]),
         "corpus": table.corpus["corpus"],
         "hash": table.card["hash"],
+        "aux_hash": None if aux is None else aux.card["hash"],
     }
     config = space.config(space.paper_point() or space.middle())
     data = load_data(section, config, space.family)

@@ -69,7 +69,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 
     ASHA-stopped trials are told as PRUNED with their values by epoch, which TPE ranks below complete ones. Failed ones
     are FAIL in `optuna.log`; the sampler, which would pass over a FAIL and go there again, has them as PRUNED without a
-    value, below all others. Trial 0 is the paper's configuration when it lies in the space.
+    value, below all others. Trial 0 is the family's default, the paper's configuration, when it lies in the space.
     """
 
     def __init__(self, space: SearchSpace, seed: int, history: list[TrialRecord], folder: Path) -> None:

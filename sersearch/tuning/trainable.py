@@ -19,7 +19,7 @@ from sersearch.data.atomic import atomic
 from sersearch.data.batches import TrainingData, auxiliary_data, training_data
 from sersearch.data.protocols import Protocol
 from sersearch.data.table import FeatureTable
-from sersearch.errors import SersearchError
+from sersearch.errors import DataError, SersearchError
 from sersearch.families import get_family
 from sersearch.family import Config
 from sersearch.study import Study
@@ -117,11 +117,18 @@ def pretrained(study: Study, config: Config, data: TrainingData, where: str) -> 
     common = family.config.from_dict({**meta["space"]["fixed"], **static})
     key = hashlib.sha256(repr((sorted(common.to_dict().items()), meta["seed"])).encode()).hexdigest()[:12]
     path = study.folder / f"pretrained-{key}.safetensors"
+    failure = path.with_suffix(".failed")
     with FileLock(study.folder / f".pretrained-{key}.lock"):
+        if failure.is_file():
+            raise DataError(failure.read_text("utf-8"))
         if not path.is_file():
             aux = auxiliary_data(data, FeatureTable.open(meta["data"]["aux"], meta["data"]["features"]))
             epochs = common.to_dict()["pretrain_epochs"]
-            weights = pretrain(family, common, aux, meta["seed"], epochs=epochs, device=where)
+            try:
+                weights = pretrain(family, common, aux, meta["seed"], epochs=epochs, device=where)
+            except DataError as error:  # it would fail in every trial
+                failure.write_text(str(error), "utf-8")
+                raise
             with atomic(path) as temporary:
                 save_file({n: t.cpu().contiguous() for n, t in weights.items()}, temporary)
     loaded: dict[str, torch.Tensor] = load_file(path)

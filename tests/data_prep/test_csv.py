@@ -18,6 +18,7 @@ from sersearch.errors import DataError
 
 
 def manifest(folder: Path, text: str, encoding: str = "utf-8") -> Path:
+    folder.mkdir(exist_ok=True)
     for name in ("a.wav", "b.wav"):
         if not (folder / name).is_file():
             soundfile.write(folder / name, np.random.default_rng(0).normal(size=3200) / 10, 16_000)
@@ -68,8 +69,15 @@ def test_every_column_in_any_order_comes_through(
         writer.writeheader()
         writer.writerows(rows)
     found = [asdict(row) for row in csv.read(folder).utterances]
-    blank = dict.fromkeys(csv.COLUMNS) | {"corpus": "csv"}
+    blank = dict.fromkeys(csv.COLUMNS) | {"corpus": folder.name}
     assert found == [blank | row for row in rows]
+
+
+def test_the_corpus_is_called_as_its_file_or_its_folder(tmp_path: Path) -> None:
+    path = manifest(tmp_path / "my speech", "path,speaker\na.wav,ann\n")
+    assert {row.corpus for row in csv.read(path).utterances} == {"my_speech"}
+    path = path.rename(path.with_name("first.csv"))
+    assert {row.corpus for row in csv.read(path).utterances} == {"first"}
 
 
 def test_a_row_without_labels_is_an_unlabelled_utterance(tmp_path: Path) -> None:

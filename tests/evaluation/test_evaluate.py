@@ -15,7 +15,7 @@ from sersearch.data.protocols import Protocol
 from sersearch.data.table import FeatureTable
 from sersearch.errors import DataError, StudyError
 from sersearch.evaluation import evaluate
-from sersearch.evaluation.verification import verification
+from sersearch.evaluation.verification import _by_speaker, verification
 from sersearch.export import Predictor
 from tests.synthetic import make_table
 from tests.trained import SmallStudy, make_study
@@ -26,7 +26,7 @@ TABLES = {
     "strange": dataclasses.replace(
         make_table(speakers=2, corpus="strange"),
         root=Path("strange"),
-        card={"features": "spectrogram", "dims": 16, "parameters": {"window": 1}, "hash": "1"},
+        card={**make_table().card, "parameters": {"window": 1}},
     ),
 }
 
@@ -179,8 +179,32 @@ def test_impostors_from_another_corpus_unless_they_trained(loso):
     }
 
 
+def test_impostors_that_a_result_was_not_made_with_are_not_passed_over(loso):
+    first = evaluate(loso)
+    with pytest.raises(StudyError, match=r"already tested, with no impostors; .* --again"):
+        evaluate(loso, impostors="others")
+    second = evaluate(loso, impostors="others", again=True)
+    assert second["speaker_verification"] != first["speaker_verification"]
+    assert evaluate(loso, impostors="others") == second
+    with pytest.raises(StudyError, match=r"already tested, with .*others impostors"):
+        evaluate(loso)
+
+
+def test_enrolment_is_of_all_emotions_though_ids_begin_with_them():
+    table = voices(2, each=10)
+    rows = np.argsort(table.utterances["emotion"].to_numpy(object), kind="stable")
+    (_, drawn), _ = _by_speaker(table, rows).values()
+    assert set(table.utterances["emotion"].iloc[drawn[:20]]) == set(table.utterances["emotion"])
+    (_, again), _ = _by_speaker(table, rows).values()
+    assert drawn.tolist() == again.tolist()
+    assert sorted(drawn) == np.flatnonzero(table.utterances["speaker"] == "s0").tolist()
+
+
 def test_impostors_with_other_features(loso):
-    with pytest.raises(DataError, match="strange: its features were made with other parameters than the study's"):
+    with pytest.raises(
+        DataError,
+        match=r"strange: its spectrogram features were made with parameters \{'window': 1\}, those that it goes with",
+    ):
         evaluate(loso, impostors="strange")
     assert not (loso.folder / "evaluation").exists()
 

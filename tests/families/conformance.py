@@ -167,7 +167,8 @@ class FamilyConformance:
             assert not result.failed
             after = engine.state(lane).weights
             spec = ModelSpec(dims=data.dims, frames=data.train.view.frames, labels=data.labels)
-            network = Network(self.family, config, spec, torch.device("cpu"), torch.float32)
+            phases = self.family.phases(config, spec)
+            network = Network(self.family, config, spec, phases, torch.device("cpu"), torch.float32)
             for phase in network.phases:
                 for child in set(phase.needs_label) - self.also_unsupervised(network, phase.name):
                     for name in (n for n in network.updated(phase, before) if n.split(".")[0] == child):

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from sersearch.data.protocols import Protocol
+from sersearch.errors import DataError
 from sersearch.study import Study
 from sersearch.training import LaneState
 from sersearch.tuning import trainable
@@ -155,6 +156,24 @@ def test_trials_of_one_shape_start_from_one_pretraining(tmp_path: Path, study: S
     trainable.train(config(study, **short, hidden=6))
     assert len(list(study.folder.glob("pretrained-*.safetensors"))) == 2, "another shape has weights of its own"
     assert not any(r["failed"] for r in tune.reports)
+
+
+def test_a_pretraining_that_failed_is_not_tried_by_every_trial(
+    tmp_path: Path, study: Study, tune: Tune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aux = make_table(speakers=3, seed=1, corpus="other")
+    study.write_meta(data={**study.meta["data"], "aux": str(write_table(tmp_path / "aux", aux))})
+    calls = []
+
+    def diverge(*args: object, **kwargs: object) -> None:
+        calls.append(args)
+        raise DataError("pre-training diverged in epoch 1; lower params.learning_rate")
+
+    monkeypatch.setattr(trainable, "pretrain", diverge)
+    for alpha in (0.1, 0.9):
+        trainable.train(config(study, alpha=alpha))
+    assert [r["reason"] for r in tune.reports] == ["pre-training diverged in epoch 1; lower params.learning_rate"] * 2
+    assert len(calls) == 1
 
 
 def test_data_are_opened_once_a_process(study: Study, tune: Tune) -> None:

@@ -33,5 +33,5 @@ class AAEConfig(Config):
     hidden: int = static(128, "units of a classifier's first dense layer, the d-vector's size; not stated", low=1)
     batch_size: int = static(32, "mini-batch size in segments; stated, section 4.3", low=2)
     segment_frames: int = static(256, "frames of a segment (10 ms each), the context window; stated, 4.2", low=16)
-    segment_hop: int = static(256, "frames between starts of segments; not stated: they don't overlap", low=1)
+    segment_hop: int = static(256, "frames between starts of segments; not stated", low=1)
     pretrain_epochs: int = static(10, "epochs on the auxiliary corpus before the emotional data; not stated", low=1)

@@ -75,6 +75,13 @@ def classification(model: AAE, batch: Batch, hp: SimpleNamespace, noise: Noise) 
     return {"classification": l_c, "emotion": l_e, "gender": l_g, "speaker": l_s}
 
 
+def auxiliary_classification(model: AAE, batch: Batch, hp: SimpleNamespace, noise: Noise) -> Losses:
+    """Pre-training, section 4.3: "speaker and gender classification only", L_G + L_S of Eq. 2."""
+    z = model.encoder(batch["x"])
+    l_g, l_s = (losses.cross_entropy(model.head(t).classify(z, hp.dropout, noise), batch[t]) for t in TASKS[1:])
+    return {"auxiliary": l_g + l_s, "gender": l_g, "speaker": l_s}
+
+
 def single_task_classification(model: AAE, batch: Batch, hp: SimpleNamespace, noise: Noise) -> Losses:
     """Phase 3 of the single-task models: classifier and encoder minimise beta * L_E (section 5.1)."""
     logits = model.head("emotion").classify(model.encoder(batch["x"]), hp.dropout, noise)
@@ -113,6 +120,15 @@ class AAEFamily(Family):
         updates = ("encoder", *tasks)
         phases.append(Phase("classification", loss, "classification", updates, SGD, needs_label=needs_label))
         return tuple(phases)
+
+    def pretraining(self, config: AAEConfig, spec: ModelSpec) -> tuple[Phase, ...]:
+        """Speaker and gender classification only (section 4.3). A single-task model has neither, and no such step."""
+        if config.tasks == "stl":
+            return ()
+        auxiliary = TASKS[1:]
+        needs_label = {"encoder": auxiliary, **{task: (task,) for task in auxiliary}}
+        updates = ("encoder", *auxiliary)
+        return (Phase("pretraining", auxiliary_classification, "auxiliary", updates, SGD, needs_label=needs_label),)
 
     def plan(self, config: AAEConfig, data: TrainingData, rng: np.random.Generator) -> Iterator[np.ndarray]:
         """Every training segment once, labelled and unlabelled mixed, in batches; a last single one is left out."""
