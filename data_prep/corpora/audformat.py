@@ -64,13 +64,12 @@ def read(root: Path, *, table: str | None = None) -> Reading:
         raise DataError(f"{root}: no speakers, by whom data is split; {_listing(database)}")
     fields = labels | others | {"split": _splits(database, root, chosen)}
     utterances, rejected = [], []
-    there: dict[str, bool] = {}
     for row in package.utils.union([database[name].index for name in chosen]):
         utterance = _utterance(row, fields)
         path = utterance.path
         if not utterance.speaker:
             rejected.append(Rejected(utterance.id, path, "no speaker"))
-        elif there.setdefault(path, (root / path).is_file()):
+        elif (root / path).is_file():
             utterances.append(utterance)
         else:
             rejected.append(Rejected(utterance.id, path, "no such file"))
@@ -150,7 +149,11 @@ def _values(database: Any, root: Path, names: tuple[str, ...], tables: list[str]
             raise DataError(
                 f"{root}: two values of {name} for one utterance ({reason}); {_listing(database)}"
             ) from error
-        values |= zip(found.index, found, strict=True)
+        for row, value in zip(found.index, found, strict=True):
+            values[row] = value
+            # Among segments, a file stands as one from 0 to NaT: its value holds for all of it.
+            if not isinstance(row, str) and row[1].total_seconds() == 0 and math.isnan(row[2].total_seconds()):
+                values[row[0]] = value
     return values
 
 

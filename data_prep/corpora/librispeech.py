@@ -30,7 +30,7 @@ def read(root: Path, *, subsets: tuple[str, ...] | None = None, speakers: int | 
     genders = _genders(required_file(root / "SPEAKERS.TXT", LAYOUT))
     if subsets is not None:
         there = {path.parts[0] for path in audio}
-        for name in subsets or ("",):
+        for name in subsets or ("",):  # to name none is an error, too
             if name not in there:
                 raise ConfigError(f"{root}: no subset {name!r}: {one_of(name, there)}")
         audio = [path for path in audio if path.parts[0] in subsets]

@@ -126,6 +126,20 @@ def test_a_gender_from_a_table_of_speakers(database, tmp_path: Path) -> None:
     assert [(row.speaker, row.gender) for row in rows] == [("x", "female"), ("y", None), ("z", "male")]
 
 
+def test_speakers_of_files_and_of_segments(database, tmp_path: Path) -> None:
+    database["files"]["speaker"].set([3, None, 3])
+    index = audformat.segmented_index([FILES[0], FILES[1], FILES[1]], ["0s", "0s", "0.5s"], ["1s", "0.5s", pd.NaT])
+    database["segments"] = audformat.Table(index)
+    column(database["segments"], "emotion", ["anger", "neutral", "happiness"])
+    column(database["segments"], "speaker", [None, 8, 3])
+    rows = reader.read(saved(database, tmp_path)).utterances
+    assert [(row.path, row.start, row.speaker) for row in rows] == [
+        (FILES[0], 0.0, "3"),
+        (FILES[1], 0.0, "8"),
+        (FILES[1], 0.5, "3"),
+    ]
+
+
 # --- Splits ---------------------------------------------------------------------------------------------------------
 
 

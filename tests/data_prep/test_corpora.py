@@ -28,7 +28,8 @@ def reasons(reading: Reading) -> dict[str, str]:
 
 
 def test_readers_by_name() -> None:
-    assert {"csv", "demo", "iemocap", "librispeech", "msp_improv", "nemo"} <= set(corpus_names())
+    names = {"audformat", "crema_d", "csv", "demo", "emodb", "iemocap", "librispeech", "msp_improv", "msp_podcast"}
+    assert names | {"nemo", "ravdess"} <= set(corpus_names())
     with pytest.raises(ConfigError, match="did you mean nemo"):
         get_corpus("nemos")
 
