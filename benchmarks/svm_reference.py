@@ -3,7 +3,7 @@
     python -m benchmarks.svm_reference CORPORA/nemo
 
 Features are standardised on the training speakers, C is chosen on the development speaker, who is the next one with all
-classes, as in the LOSO protocol. Needs the extra `bench`.
+classes, as in the LOSO protocol.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from data_prep.corpora import nemo
-from sersearch.audio import RATE, load_audio
+from sersearch.audio import extractor, load_audio
 from sersearch.data.targets import FOUR
 
 COMPLEXITIES = (1e-5, 1e-4, 1e-3, 1e-2)
@@ -28,10 +28,7 @@ COMPLEXITIES = (1e-5, 1e-4, 1e-3, 1e-2)
 
 def functionals(root: Path, path: str) -> np.ndarray:
     """ComParE 2016 functionals (6373,) of one file."""
-    import opensmile
-
-    smile = opensmile.Smile(opensmile.FeatureSet.ComParE_2016, opensmile.FeatureLevel.Functionals)
-    values: np.ndarray = smile.process_signal(load_audio(root / path), RATE).to_numpy()[0]
+    values: np.ndarray = extractor("functionals")(load_audio(root / path))[0]
     return values
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterator
@@ -118,10 +119,12 @@ def tune(
     from sersearch.tuning.space import load_space
 
     if resume is not None:
-        return _resume(context, resume, studies, concurrency)
+        return _resume(context, resume, studies, concurrency, tracking_uri)
     if space is None:
         raise ConfigError("tune needs --space NAME (`sersearch spaces` lists them) or --resume STUDY")
     chosen = load_space(space) if data is not None else load_space(space).for_demo()
+    if trials is not None and (method or chosen.method) == "grid":
+        raise ConfigError("--trials: a grid runs all of its points; leave it out, or choose --method tpe or random")
     changes = {**chosen.fixed, **_assignments(fixed or [])}
     chosen = chosen.changed(method=method, trials=trials, epochs=epochs, fixed=changes)
     rule = Protocol(
@@ -160,7 +163,9 @@ def _demo() -> Path:
     return demo_data(Path("data/demo"))
 
 
-def _resume(context: typer.Context, name: str, studies: Path, concurrency: int | None) -> None:
+def _resume(
+    context: typer.Context, name: str, studies: Path, concurrency: int | None, tracking_uri: str | None
+) -> None:
     """Go on with a study; options that would change what it is are refused."""
     from sersearch.errors import ConfigError
     from sersearch.study import Study
@@ -168,10 +173,10 @@ def _resume(context: typer.Context, name: str, studies: Path, concurrency: int |
 
     sources = {p.opts[0]: context.get_parameter_source(p.name or "") for p in context.command.params}
     given = {option for option, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
-    if extra := sorted(given - {"--resume", "--studies", "--concurrency"}):
+    if extra := sorted(given - {"--resume", "--studies", "--concurrency", "--tracking-uri"}):
         raise ConfigError(f"--resume goes on with a study as it was begun; leave out {', '.join(extra)}")
     with _interruptible(), progress.Live(Study.open(name, studies)) as live:
-        study = run.resume(name, studies, live, concurrency)
+        study = run.resume(name, studies, live, concurrency, tracking_uri)
     progress.summary(study)
 
 
@@ -199,7 +204,7 @@ def _assignments(texts: list[str]) -> dict[str, object]:
             raise ConfigError(f"--set {text}: expected NAME=VALUE, such as --set learning_rate=0.001")
         try:
             values[name.strip()] = read_yaml(value)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:
             raise ConfigError(f"--set {text}: {value!r} is not a YAML value ({error})") from None
     return values
 
@@ -287,10 +292,18 @@ def evaluate(
 
 def main() -> None:
     """Entry point: errors that a user can mend are printed without a traceback, exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file's name may be in another encoding
     try:
         app()
     except SersearchError as error:
         print(f"Error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except OSError as error:  # what the system refuses: a folder that can't be read or written, a full disk
+        if isinstance(error, BrokenPipeError):
+            raise
+        print(f"Error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}", file=sys.stderr)
         raise SystemExit(2) from None
 
 

@@ -72,6 +72,8 @@ def draw_confusion(classes: tuple[str, ...], counts: np.ndarray) -> Figure:
     names = [f"{name} (n = {total})" for name, total in zip(classes, counts.sum(axis=1), strict=True)]
     axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(classes)), names)
+    for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+        label.set_parse_math(False)  # a class may have a $ in its name
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     total = counts.sum()

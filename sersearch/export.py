@@ -123,10 +123,12 @@ class Predictor:
 
         record = study.best() if trial is None else study.trial(trial)
         if record.checkpoint is None:
+            whose = f"trial {record.number} of study {study.meta['name']}"
+            if record.epochs:
+                raise StudyError(f"{whose}: the files of its checkpoint are gone; choose another trial")
             reason = f": {record.reason}" if record.reason else ""
             raise StudyError(
-                f"trial {record.number} of study {study.meta['name']} has no checkpoint "
-                f"(it is {record.state}{reason}); choose a trial that finished an epoch"
+                f"{whose} has no checkpoint (it is {record.state}{reason}); choose a trial that finished an epoch"
             )
         return cls._build(str(record.checkpoint), _card(study, record), LaneState.load(record.checkpoint).best_weights)
 
@@ -192,7 +194,8 @@ def _card(study: Study, record: TrialRecord) -> dict[str, Any]:
     path = study.folder / "context.json"
     try:
         context = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        features, normaliser, labels, target = (context[n] for n in ("features", "normaliser", "labels", "target"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise StudyError(
             f"{path}: cannot be read ({error}), so the trial's input is unknown; run the study again"
         ) from error
@@ -205,11 +208,11 @@ def _card(study: Study, record: TrialRecord) -> dict[str, Any]:
         "format": FORMAT,
         "family": study.meta["family"],
         "config": record.params,
-        "features": context["features"],
+        "features": features,
         "view": {"frames": view.frames, "hop": view.hop},
-        "normaliser": context["normaliser"],
-        "labels": context["labels"],
-        "target": context["target"],
+        "normaliser": normaliser,
+        "labels": labels,
+        "target": target,
         "study": study.meta["name"],
         "trial": record.number,
         "metrics": {name: value if math.isfinite(value) else None for name, value in best.items()},

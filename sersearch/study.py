@@ -30,6 +30,11 @@ from typing import Any
 from sersearch.data.atomic import write_json
 from sersearch.errors import StudyError, one_of
 
+_FIELDS = {
+    "start": {"trial", "params", "searched"},
+    "epoch": {"trial", "epoch", "value"},
+    "end": {"trial", "state", "reason"},
+}
 STUDIES = Path("studies")
 """Where studies lie unless told otherwise."""
 
@@ -84,6 +89,17 @@ class TrialRecord:
         return float(sum(e["seconds"] for e in self.epochs))
 
 
+class _Meta(dict[str, Any]):
+    """study.json's content; what is missing in it is damage, and said so."""
+
+    def __init__(self, folder: Path, content: Mapping[str, Any]) -> None:
+        super().__init__(content)
+        self._folder = folder
+
+    def __missing__(self, key: str) -> Any:
+        raise StudyError(f"{self._folder / 'study.json'}: damaged: it has no {key!r}; begin a new study")
+
+
 class Study:
     """A search in its folder. :meth:`create` begins one, :meth:`open` reads one."""
 
@@ -98,11 +114,13 @@ class Study:
         folder = root / name
         if (folder / "study.json").exists():
             raise StudyError(f"study {name} exists in {root}; `--resume {name}` goes on with it, --name names another")
+        if folder.is_dir() and any(folder.iterdir()):
+            raise StudyError(f"{folder} has files and is no study; remove it, or give the study another --name")
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StudyError(f"{folder}: cannot be made ({error.strerror}); --studies names another place") from None
-        study = cls(folder, {"name": name, **meta})
+        study = cls(folder, _Meta(folder, {"name": name, **meta}))
         study.write_meta()
         return study
 
@@ -117,7 +135,7 @@ class Study:
                     raise StudyError(f"{folder / 'study.json'}: cannot be read ({error})") from error
                 if not isinstance(meta, dict) or "name" not in meta:
                     raise StudyError(f"{folder / 'study.json'}: cannot be read (it is not a study's)")
-                return cls(folder, meta)
+                return cls(folder, _Meta(folder, meta))
         there = [path.parent.name for path in root.glob("*/study.json")]
         raise StudyError(f"{name}: isn't a study (it has no study.json); {one_of(name, there)} in {root}")
 
@@ -153,11 +171,13 @@ class Study:
         path = self.folder / "trials.jsonl"
         if not path.exists():
             return
-        for line in path.read_text("utf-8").splitlines():
+        for line in path.read_text("utf-8", errors="replace").splitlines():
             try:
-                yield json.loads(line)
+                event = json.loads(line)
             except ValueError:
                 continue  # the line that a kill tore; what it would have said happens again
+            if isinstance(event, dict) and event.keys() >= _FIELDS.get(str(event.get("event")), {""}):
+                yield event
 
     def trial(self, number: int) -> TrialRecord:
         """One trial. Raises :class:`StudyError` when the study has no such trial."""

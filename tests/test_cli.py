@@ -336,3 +336,10 @@ def test_a_bundle_that_is_damaged_is_a_sentence(capsys: pytest.CaptureFixture[st
     code, out, err = run(capsys, "predict", str(tmp_path), "a.wav", "--json")
     assert (code, out) == (2, "")
     assert "bundle.json: cannot be read" in err
+
+
+def test_what_the_system_refuses_is_a_sentence(capsys: pytest.CaptureFixture[str], place: Path) -> None:
+    code, _, err = run(capsys, "report", "x" * 300)
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("Error: ")
+    assert "File name too long" in err

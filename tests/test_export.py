@@ -174,7 +174,7 @@ def test_damaged_json(bundle):
         ({"labels": {"emotion": ["a"]}}, "bundle.json is incomplete or damaged"),
         ({"view": None}, "bundle.json is incomplete or damaged"),
         ({"normaliser": {"mean": [0], "std": [1]}}, "the normaliser has 1 dimensions, the features have 128"),
-        ({"features": {"features": "egemaps", "dims": 128}}, "the model needs features called 'egemaps', unknown here"),
+        ({"features": {"features": "emobase", "dims": 128}}, "the model needs features called 'emobase', unknown here"),
     ],
 )
 def test_cards_that_cannot_be_used(bundle, changes, message):

@@ -204,3 +204,22 @@ def test_a_journal_cut_at_any_byte_tells_what_was_whole(
         assert after.epochs == before.epochs[: len(after.epochs)]
         assert after.state in ("running", before.state)
     assert all(trial.state == "complete" for trial in told[:-1]), "only the last can be incomplete"
+
+
+def test_files_that_are_no_study_are_not_adopted(tmp_path: Path) -> None:
+    old = Study.create("one", {}, tmp_path)
+    old.append("start", 0, params={}, searched={})
+    (old.folder / "study.json").unlink()
+    with pytest.raises(StudyError, match="one has files and is no study; remove it, or give the study another --name"):
+        Study.create("one", {}, tmp_path)
+
+
+def test_damage_in_a_study_is_named(tmp_path: Path) -> None:
+    study = Study.create("one", {"space": {}}, tmp_path)
+    with pytest.raises(StudyError, match=r"study\.json: damaged: it has no 'data'; begin a new study"):
+        Study.open("one", tmp_path).meta["data"]
+    study.append("start", 0, params={}, searched={})
+    with (study.folder / "trials.jsonl").open("ab") as file:
+        file.write(b'12\n{"event": "end"}\n{"event": "epoch", "trial": 0}\n\xff\xfe\n')
+    (only,) = study.trials()
+    assert (only.number, only.state, only.epochs) == (0, "running", [])

@@ -19,6 +19,7 @@ folder's where the file is called manifest.csv, is the corpus's name: speakers o
 from __future__ import annotations
 
 import csv
+import hashlib
 import math
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -54,7 +55,8 @@ def read(root: Path) -> Reading:
     for number, row in rows:
         utterance, wrong = _utterance(row, corpus)
         if utterance and lines.setdefault(utterance.id, number) != number:
-            wrong.append(f"the id {utterance.id} stands in line {lines[utterance.id]} too")
+            made = "" if "id" in row else ", made from the path; a column id may tell them apart"
+            wrong.append(f"the id {utterance.id} stands in line {lines[utterance.id]} too{made}")
         problems += [f"line {number}: {reason}" for reason in wrong]
         if utterance and not wrong:
             parsed.append((number, utterance))
@@ -119,7 +121,7 @@ def _utterance(row: dict[str, str], corpus: str) -> tuple[Utterance | None, list
         wrong.append(f"path {row['path']!r} does not lie below the CSV file's folder")
     span = f"_{start or 0:.12g}-{end:.12g}" if end is not None else f"_{start:.12g}" if start is not None else ""
     utterance = Utterance(
-        id=row.get("id", utterance_id(str(path.with_suffix(""))) + span),
+        id=row.get("id", _id(path) + span),
         path=str(path),
         speaker=row.get("speaker", ""),
         corpus=corpus,
@@ -131,6 +133,12 @@ def _utterance(row: dict[str, str], corpus: str) -> tuple[Utterance | None, list
     if utterance_id(utterance.id) != utterance.id:
         wrong.append(f"id {utterance.id!r} may hold letters, digits and _ . - only")
     return replace(utterance, **cast("dict[str, Any]", numbers)), wrong
+
+
+def _id(path: PurePosixPath) -> str:
+    """An id of a path. Where it has what an id can't hold, a hash of the path keeps it apart from others."""
+    plain, made = str(path.with_suffix("")).replace("/", "_"), utterance_id(str(path.with_suffix("")))
+    return made if made == plain else f"{made}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
 
 
 def _number(name: str, text: str | None) -> tuple[float | None, list[str]]:

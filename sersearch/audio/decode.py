@@ -63,6 +63,8 @@ def _read(path: Path, start: float | None, end: float | None) -> tuple[NDArray[n
             _check_whole(path, file)
             file.seek(first)
             samples = file.read(last - first, dtype="float32", always_2d=True)
+    except UnicodeError as error:
+        raise AudioError(f"{path}: its name is not in UTF-8; rename it") from error
     except (soundfile.LibsndfileError, OSError) as error:
         reason = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
         raise AudioError(f"{path}: cannot be decoded ({reason.rstrip('.')})") from error

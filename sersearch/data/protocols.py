@@ -179,7 +179,7 @@ def _parts(protocol: Protocol, table: FeatureTable, target: str) -> tuple[Protoc
         if absent:
             raise DataError(
                 f"{table.root}: the {word} set of {protocol} has no utterance of class {', '.join(absent)}; "
-                f"{_WAY_OUT[protocol.name]}, or leave the class out of the corpus's manifest"
+                f"{_WAY_OUT[protocol.name]}, choose another --target, or leave the class out of the corpus's manifest"
             )
     return protocol, parts
 

@@ -96,7 +96,7 @@ def _cards(root: Path, features: str) -> tuple[dict[str, Any], dict[str, Any]]:
         raise DataError(f"{root}: its {features} features are unfinished; run `{prep}` again, it goes on where it was")
     if not (root / "corpus.json").is_file():
         raise DataError(f"{root}: not a prepared corpus (it has no corpus.json); `{prep}` makes one")
-    corpus = _read_json(root / "corpus.json", ("corpus", "root"))
+    corpus = _read_json(root / "corpus.json", ("corpus", "root", "synthetic"))
     if path.is_file():
         return corpus, _read_json(path, ("features", "dims", "hash", "shards"))
     present = sorted(card.parent.name for card in root.glob("*/card.json"))
@@ -107,7 +107,7 @@ def _cards(root: Path, features: str) -> tuple[dict[str, Any], dict[str, Any]]:
 def _read_json(path: Path, needed: tuple[str, ...]) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        if not isinstance(content, dict) or not content.keys() >= set(needed):
+        if not isinstance(content, dict) or not content.keys() >= set(needed) or content.get("shards") == []:
             raise ValueError(f"expected an object with {', '.join(needed)}")
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}); delete it and run `sersearch prep` again") from error

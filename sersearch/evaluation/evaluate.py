@@ -110,6 +110,8 @@ def _previous(path: Path) -> dict[str, Any] | None:
         return None
     try:
         result: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        if not isinstance(result, dict) or not result.keys() >= {"trial", "ua", "impostors", "tested_before"}:
+            raise ValueError("it is not a test result")
     except (OSError, ValueError) as error:
         raise StudyError(f"{path}: cannot be read ({error}); remove it to evaluate the study again") from error
     return result

@@ -48,7 +48,8 @@ def _cells(summary: Summary, x: Axis, y: Axis) -> Figure:
     low, high = np.nanmin(values), np.nanmax(values)
     for (row, column), trial in chosen.items():
         if trial is None:
-            axes.plot([column], [row], "x", color="tab:red", markersize=7)
+            if all(t.state == "failed" for t in cells[row, column]):  # others have only not got there yet
+                axes.plot([column], [row], "x", color="tab:red", markersize=7)
             continue
         share = (values[row, column] - low) / (high - low) if high > low else 1.0
         _cell(axes, row, column, trial, len(cells[row, column]), "black" if share > 0.6 else "white")
@@ -66,7 +67,7 @@ def _cells(summary: Summary, x: Axis, y: Axis) -> Figure:
 
 
 def _representative(trials: list[TrialRecord]) -> TrialRecord | None:
-    """The trial that a cell shows: the best; None if all failed."""
+    """The trial that a cell shows: the best; None if none has a value."""
     scored = [trial for trial in trials if trial.value is not None and trial.state != "failed"]
     return max(scored, key=lambda t: (t.value, -t.number), default=None)
 

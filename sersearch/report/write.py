@@ -226,7 +226,7 @@ def _facts(summary: Summary, split: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _test(study: Study) -> dict[str, Any] | None:
     """The test result with its confusion matrix as a picture; None when the test set has not been used."""
-    result = _json(study.folder / "evaluation" / "test.json")
+    result = _json(study.folder / "evaluation" / "test.json", "confusion", "classes", "ua", "wa")
     if not result:
         return None
     from io import BytesIO
@@ -237,11 +237,13 @@ def _test(study: Study) -> dict[str, Any] | None:
     return result | {"picture": base64.b64encode(picture.getvalue()).decode()}
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path, *needed: str) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
         content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        if not isinstance(content, dict) or not content.keys() >= set(needed):
+            raise ValueError(f"expected an object with {', '.join(needed)}" if needed else "expected an object")
     except ValueError as error:
         raise StudyError(f"{path}: cannot be read ({error})") from error
     return content

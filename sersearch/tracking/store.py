@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from sersearch.confusion import confusion_artifacts
-from sersearch.errors import DataError
 from sersearch.provenance import versions
 from sersearch.tracking.spool import Event
 from sersearch.tracking.uri import artifact_location
@@ -204,7 +203,7 @@ class Store:
                 if path.name == "dev_predictions.csv":
                     try:
                         drawn = confusion_artifacts(path, Path(folder))
-                    except DataError as error:
+                    except Exception as error:  # no picture is worth a trial's end
                         self._warn("a confusion matrix is missing in MLflow", error)
             for path in chain(map(Path, paths), drawn):
                 try:

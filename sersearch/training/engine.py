@@ -15,14 +15,14 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sersearch.data.batches import Segments, TrainingData
-from sersearch.errors import DataError
+from sersearch.errors import ConfigError, DataError
 from sersearch.family import Config, Family, ModelSpec
 from sersearch.training.lane import Lane, LaneState, Predictions, Weights
 from sersearch.training.network import Network, Stack
@@ -110,8 +110,14 @@ class Engine:
                 yield from self._epoch([n for n in group if n in self._lanes])
 
     def check(self, config: Config) -> None:
-        """Raise :class:`ConfigError` when `config` can't be built on this data."""
-        self._network(config)
+        """Raise :class:`ConfigError` when `config` can't be built on this data's utterances."""
+        spec = replace(self._spec, frames=self.family.view(config).frames)
+        try:
+            self.family.build(config, spec)
+        except (RuntimeError, MemoryError) as error:
+            raise ConfigError(
+                f"params: the model of {dict(config.signature())} can't be built ({str(error).splitlines()[0]})"
+            ) from None
 
     def time_epoch(self, config: Config, steps: int = 3) -> tuple[float, int]:
         """Seconds that an epoch of `config` alone would take, from a few training steps, and its number of steps."""

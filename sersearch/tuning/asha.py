@@ -30,7 +30,7 @@ class ReplayedASHA(AsyncHyperBandScheduler):  # type: ignore[misc]
         for _, number, event in sorted(events, key=lambda e: e[:2]):
             if event["value"] is not None:
                 decision = self._rung(number, event["epoch"], event["value"])
-                if decision == TrialScheduler.STOP and not event["done"]:
+                if decision == TrialScheduler.STOP and not event.get("done"):
                     self.stopped.add(number)
 
     def _rung(self, number: int, epoch: int, value: float) -> str:

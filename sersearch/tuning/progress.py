@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import Any
 
 from rich.console import Console
 from rich.live import Live as RichLive
+from rich.markup import escape
 from rich.table import Table
 
-from sersearch.study import Study, TrialRecord
+from sersearch.study import STUDIES, Study, TrialRecord
 from sersearch.tuning.run import DryRun, TuneRequest
 from sersearch.tuning.space import SearchSpace
 
@@ -53,7 +55,7 @@ class Live:
         if self._live:
             self._live.update(self._table(), refresh=True)
         elif event != "start":
-            self._console.print(self._line(event, self._trials[trial]), soft_wrap=True, highlight=False)
+            self._console.print(self._line(event, self._trials[trial]), soft_wrap=True, highlight=False, markup=False)
 
     def _line(self, event: str, trial: TrialRecord) -> str:
         searched = " ".join(f"{name} {_short(value)}" for name, value in trial.searched.items())
@@ -85,7 +87,7 @@ class Live:
         rows = sorted(self._trials.values(), key=lambda t: (t.state != "running", -(t.value or 0), -t.number))
         for t in sorted(rows[:SHOWN], key=lambda t: t.number):
             last: dict[str, Any] = t.epochs[-1] if t.epochs else {"epoch": "", "value": None}
-            values = [_short(v) for v in t.searched.values()]
+            values = [escape(_short(v)) for v in t.searched.values()]
             style = "bold green" if t.value is not None and t.value == best else None
             table.add_row(
                 str(t.number), *values, str(last["epoch"]), _ua(last["value"]), _ua(t.value), t.state, style=style
@@ -109,7 +111,7 @@ def summary(study: Study) -> None:
         table.add_column(name, justify="left" if name == "state" else "right")
     for t in sorted(trials, key=lambda t: -(t.value or -1)):
         at_best: dict[str, Any] = next((e["metrics"] for e in t.epochs if e["epoch"] == t.best_epoch), {})
-        cells = [_short(t.searched[name]) for name in searched]
+        cells = [escape(_short(t.searched[name])) for name in searched]
         row = [str(t.best_epoch or ""), str(len(t.epochs)), _ua(t.value), _ua(at_best.get("dev_wa"))]
         table.add_row(str(t.number), *cells, *row, t.state)
     console.print(table)
@@ -124,10 +126,11 @@ def summary(study: Study) -> None:
     print(f"Best: trial {best.number}, {values}: development UA {_ua(best.value)} (chance {chance:.3f})")
     if study.meta["data"]["synthetic"]:
         print("The demo corpus is synthetic: this shows that everything runs, not how well emotions are recognised.")
-    place = "" if study.folder.parent.name == "studies" else f" --studies {study.folder.parent}"
+    parent = study.folder.parent
+    place = "" if parent.resolve() == STUDIES.resolve() else f" --studies {shlex.quote(str(parent))}"
     print("Next:")
     uri = study.meta["tracking"]["uri"]
-    print(f"  {uri} in a browser" if uri.startswith("http") else f"  mlflow ui --backend-store-uri {uri}")
+    print(f"  {uri} in a browser" if uri.startswith("http") else f"  mlflow ui --backend-store-uri {shlex.quote(uri)}")
     print(f"  sersearch report {study.name}{place}")
     print(f"  sersearch export {study.name} --out model/{place}")
     print(f"  sersearch evaluate {study.name}{place}        # touches the test set")

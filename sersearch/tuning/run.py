@@ -17,16 +17,19 @@ from typing import Any
 from sersearch.data.atomic import write_json
 from sersearch.data.protocols import Protocol, split_card
 from sersearch.data.table import FeatureTable
-from sersearch.errors import StudyError
+from sersearch.errors import DataError, StudyError
 from sersearch.families import get_family
 from sersearch.family import Config
 from sersearch.study import STUDIES, Study
 from sersearch.training import CPU_ENVIRONMENT, Engine
-from sersearch.tuning.space import SearchSpace, signature_count
+from sersearch.tuning.space import SearchSpace, signature_count, signatures
 from sersearch.tuning.trainable import device, load_data
 
 OnEvent = Callable[[str, int, dict[str, Any]], None]
 """Called with what the journal gets: event (start, epoch, end), trial and fields; first with `begin` and the trials."""
+
+SPOOL = "mlflow_spool.jsonl"
+"""Of a study's folder, what MLflow hasn't got yet."""
 
 RETRIES = 2
 """Times that a trial whose process died starts again from its last checkpoint."""
@@ -86,25 +89,40 @@ def tune(request: TuneRequest, on_event: OnEvent | None = None) -> Study:
     """
     from sersearch.tracking import check_uri, default_uri
 
+    if request.tracking_uri is None:
+        request.root.parent.mkdir(parents=True, exist_ok=True)
     uri = request.tracking_uri or default_uri(request.root.parent)
     check_uri(uri)
     study = _create(request, uri)
     return _run(study, request.concurrency, uri, on_event)
 
 
-def resume(name: str, root: Path, on_event: OnEvent | None = None, concurrency: int | None = None) -> Study:
+def resume(
+    name: str,
+    root: Path,
+    on_event: OnEvent | None = None,
+    concurrency: int | None = None,
+    tracking_uri: str | None = None,
+) -> Study:
     """Go on with a study: finished trials stay, unfinished ones continue from their checkpoints.
 
-    Raises :class:`StudyError` when `name` isn't a study, is finished, is held, or its data were changed.
+    A finished study of which MLflow hasn't got everything is sent. `tracking_uri` is for a server whose password isn't
+    kept. Raises :class:`StudyError` when `name` isn't a study, is finished, is held, or its data were changed.
     """
+    from sersearch.tracking import check_uri
+
     study = Study.open(name, root)
-    if study.meta["state"] == "finished":
+    unsent = (study.folder / SPOOL).is_file()
+    if study.meta["state"] == "finished" and not unsent:
         raise StudyError(f"study {study.name} is finished; `sersearch report {study.name}` shows it")
     data = study.meta["data"]
-    for path, known in ((data["path"], data["hash"]), (data["aux"], data["aux_hash"])):
+    for path, known in ((data["path"], data["hash"]), (data.get("aux"), data.get("aux_hash"))):
         if path is not None and FeatureTable.open(path, data["features"]).card["hash"] != known:
             raise StudyError(f"{path}: its features were changed since study {study.name} began; start a new study")
-    return _run(study, concurrency, study.meta["tracking"]["uri"], on_event)
+    uri = tracking_uri or study.meta["tracking"]["uri"]
+    if tracking_uri or "***@" in uri:
+        check_uri(uri)
+    return _run(study, concurrency, uri, on_event)
 
 
 def dry_run(request: TuneRequest) -> DryRun:
@@ -164,10 +182,14 @@ def _data(request: TuneRequest) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         "hash": table.card["hash"],
         "aux_hash": None if aux is None else aux.card["hash"],
     }
-    config = space.config(space.paper_point() or space.middle())
-    data = load_data(section, config, space.family)
-    family = get_family(space.family)
-    Engine(family, data).check(config)
+    data = load_data(section, space.config(space.paper_point() or space.middle()), space.family)
+    if len(data.labels.emotion) < 2:
+        raise DataError(
+            f"{table.root}: {request.target} has one class, {data.labels.emotion[0]}: nothing to tell apart"
+        )
+    engine = Engine(get_family(space.family), data)
+    for point in signatures(space):
+        engine.check(space.config(point))
     return data, section, split_card(protocol, table, request.target)
 
 
@@ -213,7 +235,7 @@ def _run(study: Study, concurrency: int | None, uri: str, on_event: OnEvent | No
     with study.hold():
         study.write_meta(state="running")
         space = SearchSpace.model_validate(study.meta["space"])
-        tracker = Tracker(uri, space.name, study.name, study.folder / "mlflow_spool.jsonl")
+        tracker = Tracker(uri, space.name, study.name, study.folder / SPOOL)
         tracker.begin(study.meta, [study.folder / name for name in ("space.yaml", "split.json", "study.json")])
         state = "interrupted"
         if on_event is not None:

@@ -21,6 +21,8 @@ SPACES = Path(search_spaces.__file__).parent
 Method = Literal["grid", "random", "tpe"]
 MOST_VALUES = 10_000
 """A step that makes more values than this is a mistake."""
+MOST_SIGNATURES = 64
+"""Static combinations that are tried out before a search starts."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -44,9 +46,9 @@ class _Strict(BaseModel):
 class Dimension(_Strict):
     """What one hyperparameter may be: `low` to `high`, by `step` or on a `log` scale, or one of `choices`."""
 
-    low: float | None = None
-    high: float | None = None
-    step: float | None = Field(default=None, gt=0)
+    low: float | None = Field(default=None, allow_inf_nan=False)
+    high: float | None = Field(default=None, allow_inf_nan=False)
+    step: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     log: bool = False
     choices: tuple[Any, ...] | None = None
 
@@ -223,7 +225,7 @@ def load_space(name: str) -> SearchSpace:
         raise ConfigError(f"--space {name}: no such space or file; {one_of(name, space_names())}, or a path")
     try:
         content = read_yaml(path.read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{path}: not YAML that can be read: {error}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected `name: ...` lines; `sersearch spaces` lists spaces to copy from")
@@ -310,6 +312,17 @@ def is_integer(family: Family, name: str) -> bool:
     return family.config.type_of(name) is int
 
 
+def signatures(space: SearchSpace) -> list[dict[str, Any]]:
+    """A point for each combination of what searched static hyperparameters can be at most: their choices and ends."""
+    lanes, middle = set(get_family(space.family).config.lane_names()), space.middle()
+    axes = {}
+    for name, dimension in space.search.items():
+        values = space.values(name) or [middle[name]]
+        axes[name] = [middle[name]] if name in lanes else values if dimension.choices else [values[0], values[-1]]
+    points = itertools.islice(itertools.product(*axes.values()), MOST_SIGNATURES)
+    return [dict(zip(axes, point, strict=True)) for point in points]
+
+
 def signature_count(space: SearchSpace) -> int:
     """Static groups among the trials: configurations that can't be trained as one model. Counted where it is finite."""
     config = get_family(space.family).config
@@ -326,5 +339,6 @@ __all__ = [
     "load_space",
     "read_yaml",
     "signature_count",
+    "signatures",
     "space_names",
 ]

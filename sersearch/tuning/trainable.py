@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 from ray import tune
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from sersearch.data.atomic import atomic
@@ -78,7 +79,7 @@ def _epochs(config: dict[str, Any]) -> Any:
     data = load_data(meta["data"], hyperparameters, meta["family"])
     retried = tune.get_checkpoint()
     folder = config["checkpoint"] if retried is None else retried.path
-    state = None if folder is None else LaneState.load(Path(folder))
+    state = None if folder is None else _state(Path(folder))
     weights = None
     if state is None and meta["data"]["aux"] is not None:
         weights = pretrained(study, hyperparameters, data, where)
@@ -88,6 +89,14 @@ def _epochs(config: dict[str, Any]) -> Any:
         yield _last_epoch(study, config["trial"], lane, state), engine
     for result in engine.epochs():
         yield result, engine
+
+
+def _state(folder: Path) -> LaneState | None:
+    """A checkpoint; None for a damaged one: the trial begins anew, and gives the same as it would have."""
+    try:
+        return LaneState.load(folder)
+    except DataError:
+        return None
 
 
 def _last_epoch(study: Study, trial: int, lane: int, state: LaneState) -> EpochResult:
@@ -121,7 +130,7 @@ def pretrained(study: Study, config: Config, data: TrainingData, where: str) -> 
     with FileLock(study.folder / f".pretrained-{key}.lock"):
         if failure.is_file():
             raise DataError(failure.read_text("utf-8"))
-        if not path.is_file():
+        if not _readable(path):
             aux = auxiliary_data(data, FeatureTable.open(meta["data"]["aux"], meta["data"]["features"]))
             epochs = common.to_dict()["pretrain_epochs"]
             try:
@@ -133,6 +142,14 @@ def pretrained(study: Study, config: Config, data: TrainingData, where: str) -> 
                 save_file({n: t.cpu().contiguous() for n, t in weights.items()}, temporary)
     loaded: dict[str, torch.Tensor] = load_file(path)
     return loaded
+
+
+def _readable(path: Path) -> bool:
+    try:
+        load_file(path)
+    except (OSError, SafetensorError):
+        return False
+    return True
 
 
 def _result(trial: int, epoch: int, *, failed: bool, reason: str, **fields: Any) -> dict[str, Any]:

@@ -156,6 +156,18 @@ def test_repeated_ids_point_to_the_first(tmp_path: Path) -> None:
     assert problems(tmp_path, text) == [f"line {n}: the id x stands in line 2 too" for n in (4, 5)]
 
 
+def test_paths_that_ids_cannot_hold_get_ids_of_their_own(tmp_path: Path) -> None:
+    manifest(tmp_path, "")
+    for name in ("高.wav", "怒.wav", "a b.wav"):
+        (tmp_path / "a.wav").with_name(name).write_bytes((tmp_path / "a.wav").read_bytes())
+    text = "path,speaker\n高.wav,ann\n怒.wav,ann\na b.wav,ann\na.wav,ann\n"
+    ids = [row.id for row in csv.read(manifest(tmp_path, text)).utterances]
+    assert len(set(ids)) == 4
+    assert [i.rpartition("-")[0] for i in ids] == ["_", "_", "a_b", ""], "as they were, but for a hash"
+    message = "line 3: the id a stands in line 2 too, made from the path; a column id may tell them apart"
+    assert problems(tmp_path, "path,speaker\na.wav,ann\na.flac,ann\n") == [message]
+
+
 def test_a_flood_of_problems_is_counted_and_cut(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"manifest\.csv: 70 problems:\n  line 2: ") as error:
         csv.read(manifest(tmp_path, "id,path,speaker\n" + "".join(f"u{n},a.wav,\n" for n in range(70))))

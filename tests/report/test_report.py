@@ -112,6 +112,15 @@ def test_heat_map_cells_are_the_tried_points(study: Path) -> None:
     assert len(axes.lines) == 1  # the failed trial's cross
 
 
+def test_a_trial_that_has_only_begun_is_no_failure_on_the_heat_map(tmp_path: Path) -> None:
+    writer = studies.Writer(tmp_path / "hand")
+    writer.trial(0, {"alpha": 0.4, "beta": 0.6}, 2)
+    writer.event("start", 1, params={}, searched={"alpha": 0.1, "beta": 0.9})
+    summary = Summary(Study.open(tmp_path / "hand"))
+    (pair,) = summary.pairs
+    assert len(maps.heat_map(summary, *pair).axes[0].lines) == 0
+
+
 def test_a_continuum_is_drawn_as_points(tmp_path: Path) -> None:
     writer = studies.Writer(tmp_path / "hand", space=CONTINUOUS)
     for number in range(9):
@@ -213,7 +222,7 @@ def test_what_cannot_be_reported(tmp_path: Path) -> None:
         write_report(tmp_path / "none")
     writer = studies.Writer(tmp_path / "hand")
     writer.trial(0, {"alpha": 0.4, "beta": 0.6}, 0, "failed", "no memory")
-    with pytest.raises(StudyError, match="no trial that finished an epoch"):
+    with pytest.raises(StudyError, match=r"all trials of study hand failed \(no memory\); mend that"):
         write_report(tmp_path / "hand")
     assert not (tmp_path / "hand" / "report").exists()
     writer.trial(1, {"alpha": 0.4, "beta": 0.6}, 1)

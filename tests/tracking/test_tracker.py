@@ -390,3 +390,10 @@ def test_versions_and_commit(tmp_path: Path) -> None:
     assert len(commit) == 40
     (tmp_path / "file").write_text("2")
     assert git_commit(tmp_path) == f"{commit}-dirty"
+
+
+def test_a_class_may_have_any_name(tmp_path: Path) -> None:
+    path = tmp_path / "dev_predictions.csv"
+    path.write_text("id,label,predicted,$x_$,[b]\na,$x_$,[b],0.1,0.9\n")
+    table, _ = confusion_artifacts(path, tmp_path)
+    assert table.read_text() == "true,$x_$,[b]\n$x_$,0,1\n[b],0,0\n"

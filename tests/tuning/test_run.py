@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 import signal
@@ -160,6 +161,19 @@ def test_a_search_killed_between_a_stop_by_asha_and_the_trial_s_end_ends_as_the_
     assert mirrored(study) == [(t.searched, t.state) for t in study.trials()]
 
 
+@pytest.mark.slow
+def test_a_finished_search_is_resumed_only_to_send_what_mlflow_has_not_got(work: Path, whole: Study) -> None:
+    again = subprocess.run(command(work, "--resume", "undisturbed"), cwd=work, capture_output=True, text=True)
+    assert (again.returncode, "is finished" in again.stderr) == (2, True)
+    before = table(whole)
+    event = {"event": "trial_start", "trial": 0, "time": 0, "params": {"alpha": 1}}
+    (whole.folder / "mlflow_spool.jsonl").write_text(json.dumps(event) + "\n")
+    again = subprocess.run(command(work, "--resume", "undisturbed"), cwd=work, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert not (whole.folder / "mlflow_spool.jsonl").exists()
+    assert table(whole) == before
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -174,6 +188,9 @@ def test_a_search_killed_between_a_stop_by_asha_and_the_trial_s_end_ends_as_the_
         (["--space", "small.yaml", "--data", "data", "--tracking-uri", "http://127.0.0.1:9"], "http://127.0.0.1:9"),
         (["--space", "small.yaml", "--data", "data", "--aux", "other"], "prepare both with the same sersearch"),
         (["--space", "small.yaml", "--data", "data", "--seed", "-1"], "--seed"),
+        (["--space", "small.yaml", "--data", "data", "--set", "hidden=100000000000"], "params: the model of"),
+        (["--space", "small.yaml", "--data", "data", "--method", "grid", "--trials", "2"], "a grid runs all of its"),
+        (["--space", "small.yaml", "--data", "data", "--set", "hidden=2020-13-45"], "is not a YAML value"),
         (["--resume", "nothing"], "isn't a study"),
         ([], "needs --space"),
     ],

@@ -133,11 +133,21 @@ def test_a_trial_that_turns_nan_reports_its_failure_and_no_checkpoint(study: Stu
     assert not tune.folder.exists()
 
 
+def test_a_trial_with_a_damaged_checkpoint_begins_anew(tmp_path: Path, study: Study, tune: Tune) -> None:
+    trainable.train(config(study))
+    whole = [(r["epoch"], r["value"], r["metrics"]) for r in tune.reports]
+    tune.reports.clear()
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "state.json").write_text("{")
+    trainable.train(config(study, tmp_path / "torn"))
+    assert [(r["epoch"], r["value"], r["metrics"]) for r in tune.reports] == whole
+
+
 def test_what_goes_wrong_in_a_trial_is_its_own_failure_in_one_line(
     study: Study, tune: Tune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainable.train(config(study, Path("nowhere")))
-    assert "nowhere: not a checkpoint that can be read" in tune.reports[0]["reason"]
+    trainable.train(config(study, hidden=0))
+    assert "hidden: 0 is outside" in tune.reports[0]["reason"]
     monkeypatch.setattr(trainable, "load_data", lambda *args: 1 / 0)
     trainable.train(config(study))
     assert tune.reports[1]["reason"] == "ZeroDivisionError: division by zero"
@@ -155,6 +165,18 @@ def test_trials_of_one_shape_start_from_one_pretraining(tmp_path: Path, study: S
     assert [p.stat().st_mtime_ns for p in study.folder.glob("pretrained-*.safetensors")] == [written]
     trainable.train(config(study, **short, hidden=6))
     assert len(list(study.folder.glob("pretrained-*.safetensors"))) == 2, "another shape has weights of its own"
+    assert not any(r["failed"] for r in tune.reports)
+
+
+def test_pretrained_weights_that_are_damaged_are_made_again(tmp_path: Path, study: Study, tune: Tune) -> None:
+    aux = make_table(speakers=3, seed=1, corpus="other")
+    study.write_meta(data={**study.meta["data"], "aux": str(write_table(tmp_path / "aux", aux))})
+    trainable.train(config(study, pretrain_epochs=1))
+    (path,) = study.folder.glob("pretrained-*.safetensors")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100])
+    trainable.train(config(study, pretrain_epochs=1))
+    assert path.read_bytes() == whole
     assert not any(r["failed"] for r in tune.reports)
 
 
