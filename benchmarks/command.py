@@ -41,5 +41,5 @@ def first_epoch(folder: Path) -> float:
                 return time.perf_counter() - started
         raise RuntimeError("the search ended before its first epoch")
     finally:
-        os.killpg(search.pid, signal.SIGINT)
+        os.killpg(search.pid, signal.SIGKILL)
         search.communicate(timeout=120)
