@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from sersearch.data.batches import Segments, TrainingData
+from sersearch.data.prefetch import prefetched
 from sersearch.errors import ConfigError, DataError
 from sersearch.family import Config, Family, ModelSpec
 from sersearch.training.lane import Lane, LaneState, Predictions, Weights
@@ -207,9 +208,14 @@ def train_epoch(stack: Stack, data: TrainingData) -> dict[str, list[float]]:
     sums: dict[str, Tensor] = {}
     steps = 0
     seen = [Counter[str]() for _ in stack.streams]
-    for step, chosen in enumerate(zip(*plans, strict=True)):
-        batches = [data.train.batch(indices, network.device, network.dtype) for indices in chosen]
-        labelled = [data.train.labelled_tasks(indices) for indices in chosen]
+    made = (
+        (
+            [data.train.batch(indices, network.device, network.dtype) for indices in chosen],
+            [data.train.labelled_tasks(indices) for indices in chosen],
+        )
+        for chosen in zip(*plans, strict=True)
+    )
+    for step, (batches, labelled) in enumerate(prefetched(made)):
         for name, loss in stack.train_step(step, batches, labelled).items():
             sums[name] = sums[name] + loss if name in sums else loss
         for count, tasks in zip(seen, labelled, strict=True):

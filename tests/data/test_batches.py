@@ -60,6 +60,16 @@ def test_a_batch_is_normalised_by_the_training_part_and_knows_its_labels() -> No
         assert data.labels.speaker[speaker] == f"made/{truth['speaker'][identity]}"
 
 
+def test_segments_of_one_frame_are_those_of_longer_ones_frame_by_frame() -> None:
+    table = make_table()
+    rule = Protocol("loso", test_speaker="s0").split(table)
+    single, whole = (training_data(table, rule, SegmentView(n, n)).train for n in (1, 4))
+    cpu = torch.device("cpu")
+    frames = single.batch(range(12), cpu, torch.float32)["x"]
+    segments = whole.batch(range(3), cpu, torch.float32)["x"]
+    torch.testing.assert_close(frames[:, :, 0], segments.transpose(1, 2).reshape(12, -1))
+
+
 def test_nothing_of_the_test_speaker_is_in_the_data() -> None:
     data = data_of(make_table())
     assert not any(name.startswith("s0_") for name in (*data.train.ids, *data.dev.ids))
