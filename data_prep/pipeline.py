@@ -8,35 +8,51 @@ A folder that `prepare` writes::
     spectrogram/card.json            written last: without it the features are unfinished
 
 Everything is written under a temporary name and renamed. The bytes of a shard depend on its rows, their audio and
-the extractor alone.
+the extractor alone. Where a corpus or its labels have changed, features that are still right are taken over.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 
 from data_prep.corpora import get_corpus
+from data_prep.lock import hold
+from data_prep.noise import NoiseCopies, noisy
+from data_prep.options import checked_options
 from data_prep.reading import Corpus, Reading
-from data_prep.shards import Shard, run_shards
-from sersearch.audio import Extractor, extractor
+from data_prep.shards import Part, Source, Task, old_rows, run_tasks, set_aside
+from data_prep.visual import with_visual
+from sersearch.audio import VISUAL, Embeddings, Extractor, OpenFace, Visual, extractor
 from sersearch.data.atomic import atomic, write_json
-from sersearch.data.schema import Rejected, manifest_table, rejected_table
+from sersearch.data.place import full_name, is_local, place, read_parquet
+from sersearch.data.schema import Rejected, Utterance, manifest_table, rejected_table
 from sersearch.errors import ConfigError, DataError
 
 SHARD_SIZE = 128  # utterances
 SHOWN = 10  # rejected utterances in an error
 
-Progress = Callable[[int, int], None]  # utterances done, utterances in all
+
+@dataclass(frozen=True)
+class Step:
+    """How far `prepare` is."""
+
+    done: int  # utterances
+    total: int
+    rejected: int  # of them, so far
+    seconds: float  # of audio, extracted by this run
+
+
+Progress = Callable[[Step], None]
 
 
 @dataclass(frozen=True)
@@ -45,31 +61,38 @@ class Prepared:
 
     out: Path
     corpus: str
-    features: str
+    features: tuple[str, ...]
     synthetic: bool
-    utterances: int  # in the feature table
+    utterances: int  # in the feature tables: in the one that has most
     rejected: int
     shards: int
     written: int  # shards that this run made; the others were there
     seconds: float
-    hash: str  # of the feature set, as in its card
+    hashes: dict[str, str]  # by feature set, as in its card
+    notes: tuple[str, ...]  # what the user should know of the noises
 
 
 def prepare(
     corpus: str,
     root: Path | None,
-    features: str,
+    features: str | Sequence[str],
     out: Path,
     *,
+    options: Mapping[str, Any] | None = None,
+    noise: NoiseCopies | None = None,
+    visual: Path | None = None,
     max_rejected: float = 0.05,
     shard_size: int = SHARD_SIZE,
     workers: int | None = None,
+    address: str | None = None,
     progress: Progress | None = None,
 ) -> Prepared:
-    """Prepare `features` of the corpus below `root` in the folder `out`, on Ray Data; a finished one is left alone.
+    """Prepare `features` of the corpus below `root` in the folder `out`, on Ray Data; finished ones are left alone.
 
     `root` may be None for a corpus that sersearch makes itself (`demo`). Feature sets that `out` already has stay.
-    `workers` processes extract at a time (None: as many as there are CPUs); in a Ray that is already running, its own.
+    Several feature sets are extracted from audio that is decoded once. `options` are the reader's; `noise` adds noisy
+    copies of the utterances; `visual` is the folder of their visual features. `workers` processes extract at a time
+    (None: as many as there are CPUs), unless `address` or RAY_ADDRESS name a Ray cluster, or this process has a Ray.
 
     Raises :class:`ConfigError` for unknown names and options, and :class:`DataError` for a root that does not hold the
     corpus, an `out` that holds another one or cannot be written, more than `max_rejected` (a fraction) of the
@@ -77,29 +100,52 @@ def prepare(
     """
     began = time.monotonic()
     _check_options(max_rejected, shard_size, workers)
-    reader, extract = get_corpus(corpus), extractor(features)
+    reader = get_corpus(corpus)
+    names = [features] if isinstance(features, str) else list(dict.fromkeys(features))
+    for name in set(names) - VISUAL.keys():
+        extractor(name)  # raises for an unknown one
+    given = checked_options(reader, options or {})
     try:
         _check_out(out, corpus)
-        reading = _read(reader, root, out)
-        manifest = manifest_table(reading.utterances)
+        reading = _read(reader, root, out, given)
+        utterances = reading.utterances if visual is None else with_visual(reading.utterances, visual)
+        extractors = _extractors(names, utterances, visual)
+        utterances, notes = noisy(utterances, noise) if noise else (utterances, ())
+        manifest = manifest_table(utterances)
+        # From here on the manifest is enough: half a million utterances are not kept as objects.
+        reading, utterances = replace(reading, utterances=[]), []
         _check_rejected(reading.rejected, len(manifest), max_rejected, out)
-        out.mkdir(parents=True, exist_ok=True)
-        with FileLock(out / ".prep.lock", timeout=0):
-            shards = _shards(manifest, reading.root.resolve(), out.resolve() / features, extract, shard_size)
-            written = _extract(shards, out, manifest, reading, workers, progress)
-            rejected = reading.rejected + [row for shard in shards for row in shard.rejected()]
-            _check_rejected(rejected, len(manifest) + len(reading.rejected) - len(rejected), max_rejected, out)
-            card = _finish(shards, out, reader, reading, manifest, rejected, extract)
-    except Timeout:
-        raise DataError(
-            f"{out}: another `sersearch prep` is writing there; wait for it, or choose another --out"
-        ) from None
+        if is_local(out):
+            out.mkdir(parents=True, exist_ok=True)
+        with hold(out) as still:
+            _write_table(out / "manifest.parquet", manifest, row_group_size=shard_size)
+            noise_root = noise.root.resolve() if noise else None
+            base = place(full_name(out))
+            source = Source(base / "manifest.parquet", reading.root.resolve(), noise_root)
+            shards = _shards(manifest, source, base, extractors, shard_size)
+            most = max_rejected * (len(manifest) + len(reading.rejected)) - len(reading.rejected)
+            written = _extract(shards, source, most, workers, address, progress, still)
+            parts = [part for shard in shards for part in shard.parts if part.done()]
+            rejected = reading.rejected + [row for part in parts for row in part.rejected()]
+            unusable = {row.id for row in rejected if row.features}
+            _check_rejected(rejected, len(manifest) - len(unusable), max_rejected, out)
+            rejected += _rejected_earlier(out, [extract.name for extract in extractors])
+            _describe(out, reader, reading, given, noise, manifest, rejected)
+            cards = [_finish([shard.parts[k] for shard in shards], e) for k, e in enumerate(extractors)]
     except OSError as error:
         raise DataError(f"preparation stopped: {error}; once that is mended, the same command goes on") from error
-    rows = sum(shard["rows"] for shard in card["shards"])
-    seconds = time.monotonic() - began
     return Prepared(
-        out, corpus, features, reading.synthetic, rows, len(rejected), len(shards), written, seconds, card["hash"]
+        out=out,
+        corpus=corpus,
+        features=tuple(e.name for e in extractors),
+        synthetic=reading.synthetic,
+        utterances=max(sum(shard["rows"] for shard in card["shards"]) for card in cards),
+        rejected=len({(row.id, row.path) for row in rejected}),
+        shards=len(shards),
+        written=written,
+        seconds=time.monotonic() - began,
+        hashes={card["features"]: card["hash"] for card in cards},
+        notes=notes,
     )
 
 
@@ -128,22 +174,68 @@ def _check_out(out: Path, corpus: str) -> None:
         raise DataError(f"{out}: holds the corpus {held}, not {corpus}; choose another --out")
 
 
-def _read(reader: Corpus, root: Path | None, out: Path) -> Reading:
+def _read(reader: Corpus, root: Path | None, out: Path, options: Mapping[str, Any]) -> Reading:
     """Read the corpus, or first make the one that sersearch can make, below `out`."""
     if root is None:
         if reader.write is None:
             raise ConfigError(f"the corpus {reader.name} lies in a folder of yours: name it ({reader.summary})")
+        if not is_local(out):
+            raise ConfigError(f"{out}: the corpus {reader.name} is made on a disk; choose a folder there for --out")
         root = out / "audio"
         reader.write(root)
-    return reader.read(root)
+    reading = reader.read(root, **options)
+    usable = [row for row in reading.utterances if _is_text(row.path)]
+    odd = [
+        Rejected(row.id, row.path, "its name is not in UTF-8; rename the file")
+        for row in reading.utterances
+        if not _is_text(row.path)
+    ]
+    off = {row.id: reason for row in usable if (reason := _off_scale(row, reading.attribute_scale))}
+    odd += [Rejected(row.id, row.path, off[row.id]) for row in usable if row.id in off]
+    rejected = [replace(row, id=_as_text(row.id), path=_as_text(row.path)) for row in reading.rejected + odd]
+    return replace(reading, utterances=[row for row in usable if row.id not in off], rejected=rejected)
+
+
+def _off_scale(row: Utterance, scale: tuple[float, float] | None) -> str:
+    """What is wrong with an utterance's attributes: a little outside the scale is rounding, or a rater's whim."""
+    if scale is None:
+        return ""
+    low, high = scale
+    slack = (high - low) / 8
+    for name in ("activation", "valence", "dominance"):
+        value = getattr(row, name)
+        if value is not None and not low - slack <= value <= high + slack:
+            return f"{name} {value:g} is outside the corpus's scale of {low:g} to {high:g}"
+    return ""
+
+
+def _is_text(path: str) -> bool:
+    return _as_text(path) == path
+
+
+def _as_text(path: str) -> str:
+    """A path whose bytes are not UTF-8, as old corpora have them, in a form that can be written down."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _rejected_earlier(out: Path, features: Sequence[str]) -> list[Rejected]:
+    """What other feature sets in `out` than `features` could not use."""
+    try:
+        rows = read_parquet(out / "rejected.parquet").to_pylist()
+    except (OSError, pa.ArrowException):
+        return []
+    others = {path.parent.name for path in out.glob("*/card.json")} - set(features)
+    return [Rejected(**row) for row in rows if row["features"] in others]
 
 
 def _check_rejected(rejected: list[Rejected], usable: int, max_rejected: float, out: Path) -> None:
     """Fail, with the list in `out`/rejected.parquet, when too many utterances cannot be used."""
+    everyone = rejected
+    rejected = list({(row.id, row.path): row for row in reversed(everyone)}.values())[::-1]
     total = len(rejected) + usable
     if usable and len(rejected) <= max_rejected * total:
         return
-    _write_table(out / "rejected.parquet", rejected_table(rejected))
+    _write_table(out / "rejected.parquet", rejected_table(everyone))
     first = "\n  ".join(f"{row.id or row.path}: {row.reason}" for row in rejected[:SHOWN])
     more = f"\n  and {len(rejected) - SHOWN} more" if len(rejected) > SHOWN else ""
     limit = f"more than --max-rejected {max_rejected:g} allows" if usable else "so nothing is left"
@@ -153,67 +245,133 @@ def _check_rejected(rejected: list[Rejected], usable: int, max_rejected: float, 
     )
 
 
-def _shards(manifest: pa.Table, root: Path, folder: Path, extract: Extractor, size: int) -> list[Shard]:
-    """The manifest in fixed pieces."""
-    starts = range(0, len(manifest), size)
-    return [
-        Shard.of(manifest.slice(start, size), root, folder / f"part-{number:05d}.parquet", extract)
-        for number, start in enumerate(starts)
-    ]
+@dataclass(frozen=True)
+class Shard:
+    """A row group of the manifest."""
+
+    rows: int
+    size: int  # bytes of its audio
+    parts: list[Part]  # by feature set
+
+
+def _shards(
+    manifest: pa.Table, source: Source, out: Path, extractors: list[Extractor | Visual], size: int
+) -> list[Shard]:
+    """The manifest in fixed pieces, as its row groups are."""
+    cards = [extract.card() for extract in extractors]
+    shards = []
+    for number, start in enumerate(range(0, len(manifest), size)):
+        rows = manifest.slice(start, size).to_pylist()
+        keys, total = source.row_keys(rows)
+        name, seen = f"part-{number:05d}.parquet", source.visual_keys(rows)
+        parts = [
+            Part.of(out / card["features"] / name, card, rows, seen if card["features"] in VISUAL else keys)
+            for card in cards
+        ]
+        shards.append(Shard(len(rows), total, parts))
+    return shards
 
 
 def _extract(
-    shards: list[Shard], out: Path, manifest: pa.Table, reading: Reading, workers: int | None, progress: Progress | None
+    shards: list[Shard],
+    source: Source,
+    most: float,
+    workers: int | None,
+    address: str | None,
+    progress: Progress | None,
+    still: Callable[[], None],
 ) -> int:
-    """Write the shards that are not there yet; their number. Ray starts for these alone."""
-    pending = [shard for shard in shards if not shard.done()]
+    """Write the parts that are not there yet; the number of their shards. Ray starts for these alone.
+
+    More than `most` rows rejected, in these parts alone, end it early.
+    """
+    undone = {number: [part for part in shard.parts if not part.done()] for number, shard in enumerate(shards)}
+    pending = {number: parts for number, parts in undone.items() if parts}
+    total = sum(shard.rows for shard in shards)
+    step = Step(total - sum(shards[number].rows for number in pending), total, 0, 0.0)
+    if progress:
+        progress(step)
     if not pending:
         return 0
-    # From here on the features are unfinished: a reader must not take old for new.
-    (pending[0].path.parent / "card.json").unlink(missing_ok=True)
-    done = len(manifest) - sum(len(shard.rows) for shard in pending)
-    if progress:
-        progress(done, len(manifest))
-    for rows in run_shards(pending, workers):
-        done += rows
+    cards: dict[Path, Mapping[str, Any]] = {}
+    for part in (part for parts in pending.values() for part in parts):
+        cards[part.path.parent] = part.card
+        # From here on the features are unfinished: a reader must not take old for new.
+        (part.path.parent / "card.json").unlink(missing_ok=True)
+        set_aside(part)
+    old = {folder: old_rows(folder, card) for folder, card in cards.items()}
+    tasks = []
+    for number, parts in pending.items():
+        known = [_known(source, number, part, old[part.path.parent]) for part in parts]
+        tasks.append(Task(number, shards[number].size, source, parts, known))
+    for count, rejected, seconds in run_tasks(tasks, workers, address):
+        step = Step(step.done + count, step.total, step.rejected + rejected, step.seconds + seconds)
+        still()
         if progress:
-            progress(done, len(manifest))
+            progress(step)
+        if step.rejected > most:
+            break
     return len(pending)
 
 
-def _finish(
-    shards: list[Shard],
+def _known(source: Source, number: int, part: Part, old: dict[str, tuple[str, int]]) -> dict[int, tuple[str, int]]:
+    """Rows of shard `number` that an old part has."""
+    keys = source.keys_of(part.card, source.rows(number)) if old else []
+    return {row: old[key] for row, key in enumerate(keys) if key in old}
+
+
+def _extractors(names: Sequence[str], utterances: Sequence[Utterance], visual: Path | None) -> list[Extractor | Visual]:
+    """The feature sets by name; of arrays, the first file decides on the dimension."""
+    made: list[Extractor | Visual] = []
+    for name in names:
+        if name not in VISUAL:
+            made.append(extractor(name))
+            continue
+        found = next((Path(row.visual) for row in utterances if row.visual), None)
+        if visual is None or found is None:
+            raise ConfigError(f"--features {name} needs --visual, a folder of files called as the audio's are")
+        made.append(Embeddings.of(found) if name == Embeddings.name else OpenFace())
+    return made
+
+
+def _describe(
     out: Path,
     reader: Corpus,
     reading: Reading,
+    options: Mapping[str, Any],
+    noise: NoiseCopies | None,
     manifest: pa.Table,
     rejected: list[Rejected],
-    extract: Extractor,
-) -> dict[str, Any]:
-    """Write what describes the corpus and, last, the card; return it. A file that already says so is not touched."""
+) -> None:
+    """Write what describes the corpus; a file that already says so is not touched."""
     corpus = {
         "corpus": reader.name,
+        "options": {name: str(value) if isinstance(value, Path) else value for name, value in options.items()},
         "synthetic": reading.synthetic,
         "root": str(reading.root),
+        "noise": noise and {**asdict(noise), "root": str(noise.root), "snr": list(noise.snr)},
         "attribute_scale": reading.attribute_scale and list(reading.attribute_scale),
         "utterances": len(manifest),
-        "rejected": len(rejected),
+        "rejected": len({(row.id, row.path) for row in rejected}),
     }
-    parts = [shard.entry() for shard in shards]
-    total = hashlib.sha256("".join(part["sha256"] for part in parts).encode()).hexdigest()
-    folder = shards[0].path.parent
-    _write_table(out / "manifest.parquet", manifest)
     _write_table(out / "rejected.parquet", rejected_table(rejected))
-    if _json(out / "corpus.json") != corpus:
+    if _json(out / "corpus.json") != json.loads(json.dumps(corpus)):
         write_json(out / "corpus.json", corpus)
+
+
+def _finish(parts: list[Part], extract: Extractor | Visual) -> dict[str, Any]:
+    """Write the card, last, and remove what it doesn't name; return it. A card that already says so is not touched."""
+    entries = [part.entry() for part in parts]
+    total = hashlib.sha256("".join(entry["sha256"] for entry in entries).encode()).hexdigest()
+    folder = parts[0].path.parent
     there = _json(folder / "card.json")
     if there and there.get("hash") == total:
         return there
-    kept = {shard.path.stem for shard in shards}
-    for extra in folder.glob("part-*"):
+    kept = {part.path.stem for part in parts}
+    for extra in [*folder.glob("part-*"), *folder.glob(".old-*")]:
         if extra.stem not in kept:
             extra.unlink()
-    card: dict[str, Any] = {**extract.card(), "hash": total, "shards": parts}
+    card: dict[str, Any] = {**extract.card(), "hash": total, "shards": entries}
     write_json(folder / "card.json", card)
     return card
 
@@ -227,12 +385,16 @@ def _json(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def _write_table(path: Path, table: pa.Table) -> None:
+def _write_table(path: Path, table: pa.Table, row_group_size: int | None = None) -> None:
     """Write a table, unless the file holds it already."""
+    groups = 1 if row_group_size is None else math.ceil(len(table) / row_group_size)
     try:
-        if path.is_file() and pq.read_table(path).equals(table):
-            return
+        if path.is_file():
+            with path.open("rb") as file:
+                there = pq.ParquetFile(file)
+                if there.num_row_groups == groups and there.read().equals(table):
+                    return
     except pa.ArrowException:
         pass  # damaged
     with atomic(path) as temporary:
-        pq.write_table(table, temporary)
+        pq.write_table(table, temporary, row_group_size=row_group_size)

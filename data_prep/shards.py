@@ -1,4 +1,9 @@
-"""Shards of a feature table: what one holds, whether it is there, and Ray Data tasks that write those that are not."""
+"""Shards of feature tables: what one is made from, whether it is there, and the Ray Data tasks that write the others.
+
+A shard is a row group of the manifest. For each feature set it becomes a Parquet file `part-NNNNN.parquet` and, written
+after it, a record `part-NNNNN.json` that vouches for it. A part that is no longer what it should be is renamed to
+`.old-KEY` until all is done: rows of it that are still right are taken over, not extracted again.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +11,10 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,72 +23,246 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sersearch.audio import RATE, Extractor, extractor_from_card, load_audio
+from sersearch.audio import RATE, VISUAL, extractor_from_card, load_audio, mix, visual_from_card
 from sersearch.data.atomic import atomic, write_json
-from sersearch.data.schema import Rejected, feature_schema
-from sersearch.errors import AudioError
+from sersearch.data.place import place, read_parquet
+from sersearch.data.schema import Rejected, feature_schema, feature_type
+from sersearch.data.table import flat
+from sersearch.errors import AudioError, ConfigError
+
+DECISIVE = ("path", "start", "end", "noise", "noise_start", "snr")
+"""Columns that decide what an utterance sounds like."""
+ADDED = ("duration", "frames", "audio_sha256", "features")
 
 
 @dataclass(frozen=True)
-class Shard:
-    """Consecutive rows of a manifest, and the Parquet file that gets their features. Plain JSON but for the paths."""
+class Source:
+    """Where the rows of all shards are, and their audio and noises."""
 
-    path: Path  # of the Parquet file; beside it lies the record, of the same name in .json
-    root: Path  # of the audio
-    rows: list[dict[str, Any]]
-    card: dict[str, Any]  # the extractor's
-    key: str  # sha256 of all that the file is made from
+    manifest: Path
+    root: Path
+    noise: Path | None
+
+    def rows(self, number: int) -> list[dict[str, Any]]:
+        """The rows of shard `number`."""
+        with self.manifest.open("rb") as file:
+            rows: list[dict[str, Any]] = pq.ParquetFile(file).read_row_group(number).to_pylist()
+        return rows
+
+    def visual_keys(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        """What each row's visual features depend on, hashed."""
+        return [_digest([row["visual"], row["visual"] and _stamp(self.root / row["visual"])])[:24] for row in rows]
+
+    def row_keys(self, rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], int]:
+        """What each row's audio features depend on beside the extractor (span, noise, its files' sizes and times),
+        hashed; and the bytes of all files.
+        """
+        keys, total = [], 0
+        for row in rows:
+            files = [_stamp(self.root / row["path"])]
+            total += files[0][0] if files[0] else 0
+            if row["noise"] is not None:
+                files.append(_stamp(self.noise_file(row)))
+            keys.append(_digest([[row[name] for name in DECISIVE], files])[:24])
+        return keys, total
+
+    def keys_of(self, card: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        """The keys of rows for the feature set of `card`."""
+        return self.visual_keys(rows) if card["features"] in VISUAL else self.row_keys(rows)[0]
+
+    def noise_file(self, row: Mapping[str, Any]) -> Path:
+        """The file of a row's noise."""
+        assert self.noise is not None
+        return self.noise / str(row["noise"])
+
+    def samples(self, row: Mapping[str, Any]) -> NDArray[np.float32]:
+        """The audio of a row, with its noise. Raises :class:`AudioError`."""
+        samples = load_audio(self.root / row["path"], row["start"], row["end"])
+        if row["noise"] is None:
+            return samples
+        return mix(samples, _noise(self.noise_file(row)), row["snr"], row["noise_start"])
+
+
+@lru_cache(maxsize=32)
+def _noise(path: Path) -> NDArray[np.float32]:
+    return load_audio(path)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A shard of one feature set: its file, the extractor's card, and the hash of all that it is made from."""
+
+    path: Path
+    card: dict[str, Any]
+    key: str
 
     @classmethod
-    def of(cls, rows: pa.Table, root: Path, path: Path, extract: Extractor) -> Shard:
-        """The shard of `rows`; its key covers them, the extractor and the size and time of every source file."""
-        listed, card = rows.to_pylist(), extract.card()
-        decisive = {name: value for name, value in card.items() if name != "versions"}
-        made_from = [listed, decisive, [_stamp(root / row["path"]) for row in listed]]
-        return cls(path, root, listed, card, hashlib.sha256(json.dumps(made_from).encode()).hexdigest())
+    def of(cls, path: Path, card: dict[str, Any], rows: Sequence[Mapping[str, Any]], row_keys: Sequence[str]) -> Part:
+        """The part of `rows`, labels included, of the extractor that wrote `card`."""
+        return cls(path, card, _digest([rows, row_keys, decisive(card)]))
 
     def done(self) -> bool:
         """Whether the file is there, whole, and made from what the corpus and the extractor are now."""
         try:
-            record = self._record()
+            record = self.record()
             return bool(record["key"] == self.key and record["bytes"] == self.path.stat().st_size)
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
     def entry(self) -> dict[str, Any]:
-        """The shard's line in the feature set's card."""
-        record = self._record()
-        return {"file": self.path.name, "rows": record["rows"], "sha256": record["sha256"]}
+        """The part's line in the feature set's card."""
+        record = self.record()
+        return {"file": self.path.name, "rows": record["rows"], "frames": record["frames"], "sha256": record["sha256"]}
 
     def rejected(self) -> list[Rejected]:
-        """The rows whose audio could not be used."""
-        return [Rejected(**row) for row in self._record()["rejected"]]
+        """The rows that could not be used."""
+        return [Rejected(**row) for row in self.record()["rejected"]]
 
-    def write(self) -> None:
-        """Decode and extract every row, write the file, then the record."""
-        extract = extractor_from_card(self.card)
-        rows, features, rejected = [], [], []
-        for row in self.rows:
-            try:
-                samples = load_audio(self.root / row["path"], row["start"], row["end"])
-                matrix = extract(samples)
-            except AudioError as error:
-                reason = str(error).removeprefix(f"{self.root / row['path']}: ")
-                rejected.append(asdict(Rejected(row["id"], row["path"], reason)))
-                continue
-            digest = hashlib.sha256(samples.tobytes()).hexdigest()
-            rows.append(row | {"duration": len(samples) / RATE, "frames": len(matrix), "audio_sha256": digest})
-            features.append(matrix)
-        with atomic(self.path) as temporary:
-            pq.write_table(_table(rows, features, extract.dims), temporary, use_dictionary=False, compression="zstd")
-            digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
-            size = temporary.stat().st_size
-        record = {"key": self.key, "rows": len(rows), "bytes": size, "sha256": digest, "rejected": rejected}
-        write_json(self.path.with_suffix(".json"), record)
-
-    def _record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, Any]:
+        """What vouches for the file."""
         record: dict[str, Any] = json.loads(self.path.with_suffix(".json").read_text("utf-8"))
         return record
+
+
+@dataclass(frozen=True)
+class Task:
+    """A shard of which some parts have to be written; plain enough to be sent to another process."""
+
+    number: int
+    size: int
+    """Bytes of its audio: what takes long is begun first."""
+    source: Source
+    parts: list[Part]
+    known: list[dict[int, tuple[str, int]]]
+    """By part: rows that an old file has, as file name and row in it."""
+
+    def write(self) -> tuple[int, int, float]:
+        """Write the parts; returns rows, rejected ones and seconds of audio."""
+        rows = self.source.rows(self.number)
+        writers = [
+            _Writer(part, known, self.source.keys_of(part.card, rows))
+            for part, known in zip(self.parts, self.known, strict=True)
+        ]
+        for index, row in enumerate(rows):
+            new = [writer for writer in writers if not writer.take(index, row)]
+            if not new:
+                continue
+            try:
+                samples = self.source.samples(row)
+            except AudioError as error:
+                for writer in new:
+                    writer.reject(row, error, self.source.root)
+                continue
+            for writer in new:
+                writer.add(index, row, samples, self.source.root)
+        for writer in writers:
+            writer.finish()
+        used = max(writers, key=lambda writer: len(writer.rows))
+        return len(rows), len(rows) - len(used.rows), sum(row["duration"] for row in used.rows)
+
+
+class _Writer:
+    """One part in the making."""
+
+    def __init__(self, part: Part, known: dict[int, tuple[str, int]], keys: list[str]) -> None:
+        self.part, self._known, self._row_keys = part, known, keys
+        self._visual = visual_from_card(part.card)
+        self._extract = None if self._visual else extractor_from_card(part.card)
+        self._old = {name: read_parquet(part.path.with_name(name)) for name, _ in known.values()}
+        self.rows: list[dict[str, Any]] = []
+        self._keys: list[str] = []
+        self._features: list[NDArray[Any]] = []
+        self._rejected: list[dict[str, Any]] = []
+
+    def take(self, index: int, row: dict[str, Any]) -> bool:
+        """Take a row over from an old file, if one has it."""
+        if index not in self._known:
+            return False
+        name, place = self._known[index]
+        old = self._old[name].slice(place, 1)
+        added = {column: old[column][0].as_py() for column in ADDED[:-1]}
+        self._append(row | added, self._row_keys[index], flat(old["features"]).reshape(-1, self.part.card["dims"]))
+        return True
+
+    def add(self, index: int, row: dict[str, Any], samples: NDArray[np.float32], root: Path) -> None:
+        """Extract a row's features, or read them."""
+        try:
+            matrix = self._extract(samples) if self._extract else self._seen(row, root)
+        except AudioError as error:
+            self.reject(row, error, root)
+            return
+        digest = hashlib.sha256(samples.tobytes()).hexdigest()
+        added = {"duration": len(samples) / RATE, "frames": len(matrix), "audio_sha256": digest}
+        self._append(row | added, self._row_keys[index], matrix)
+
+    def _seen(self, row: dict[str, Any], root: Path) -> NDArray[np.float32]:
+        assert self._visual is not None
+        if row["visual"] is None:
+            raise AudioError(f"{root / row['path']}: no file of visual features is called as it is")
+        return self._visual.read(root / row["visual"])
+
+    def reject(self, row: dict[str, Any], error: AudioError, root: Path) -> None:
+        """List a row that can't be used."""
+        reason = str(error).removeprefix(f"{root / row['path']}: ")
+        self._rejected.append(asdict(Rejected(row["id"], row["path"], reason, self.part.card["features"])))
+
+    def _append(self, row: dict[str, Any], key: str, matrix: NDArray[Any]) -> None:
+        self.rows.append(row)
+        self._keys.append(key)
+        self._features.append(matrix)
+
+    def finish(self) -> None:
+        """Write the file, then its record."""
+        path = self.part.path
+        with atomic(path) as temporary:
+            table = _table(self.rows, self._features, self.part.card)
+            pq.write_table(table, temporary, use_dictionary=False, compression="zstd")
+            digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
+            size = temporary.stat().st_size
+        record = {
+            "key": self.part.key,
+            "rows": len(self.rows),
+            "frames": sum(row["frames"] for row in self.rows),
+            "bytes": size,
+            "sha256": digest,
+            "features": decisive(self.part.card),
+            "row_keys": self._keys,
+            "rejected": self._rejected,
+        }
+        write_json(path.with_suffix(".json"), record)
+
+
+def decisive(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Of an extractor's card, what decides on the features."""
+    return {name: value for name, value in card.items() if name != "versions"}
+
+
+def set_aside(part: Part) -> None:
+    """Rename a part that is there but isn't what it should be, for its rows to be taken over."""
+    try:
+        key = part.record()["key"]
+        part.path.rename(part.path.with_name(f".old-{key[:16]}.parquet"))
+        part.path.with_suffix(".json").rename(part.path.with_name(f".old-{key[:16]}.json"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # missing or damaged
+
+
+def old_rows(folder: Path, card: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
+    """Rows by key of the parts that were set aside and that this very extractor wrote: file name and row in it."""
+    found: dict[str, tuple[str, int]] = {}
+    for path in sorted(folder.glob(".old-*.json")):
+        try:
+            record = json.loads(path.read_text("utf-8"))
+            file = path.with_suffix(".parquet")
+            if record["features"] == decisive(card) and record["bytes"] == file.stat().st_size:
+                found |= {key: (file.name, row) for row, key in enumerate(record["row_keys"])}
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _stamp(path: Path) -> list[int] | None:
@@ -94,51 +274,61 @@ def _stamp(path: Path) -> list[int] | None:
     return [status.st_size, status.st_mtime_ns]
 
 
-def _table(rows: list[dict[str, Any]], features: list[NDArray[np.float32]], dims: int) -> pa.Table:
-    """Rows and their features as an Arrow table of :func:`feature_schema`, the features as fixed-size lists."""
-    schema = feature_schema(dims)
-    frames = np.concatenate([*features, np.empty((0, dims), np.float32)])
-    offsets = np.concatenate([[0], np.cumsum([len(matrix) for matrix in features])]).astype(np.int32)
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(frames.reshape(-1)), dims)
-    column = pa.ListArray.from_arrays(pa.array(offsets), vectors)
+def _table(rows: list[dict[str, Any]], features: list[NDArray[Any]], card: Mapping[str, Any]) -> pa.Table:
+    """Rows and their features as an Arrow table of :func:`feature_schema`."""
+    schema, kind = feature_schema(card), feature_type(card)
+    vector = kind if card["frame_rate"] is None else kind.value_type
+    dtype = np.float16 if vector.value_type == pa.float16() else np.float32
+    frames = np.concatenate([*features, np.empty((0, card["dims"]), dtype)]).astype(dtype)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(frames.reshape(-1)), card["dims"])
+    if card["frame_rate"] is not None:
+        offsets = np.concatenate([[0], np.cumsum([len(matrix) for matrix in features])]).astype(np.int32)
+        column = pa.ListArray.from_arrays(pa.array(offsets), column)
     plain = pa.Table.from_pylist(rows, schema=pa.schema(list(schema)[:-1]))
-    return plain.append_column(schema.field("features"), column.cast(schema.field("features").type))
+    return plain.append_column(schema.field("features"), column.cast(kind))
 
 
-def run_shards(shards: list[Shard], workers: int | None) -> Iterator[int]:
-    """Write the shards, each in a Ray Data task of one CPU; yield the number of rows of each as it is finished.
+def run_tasks(tasks: list[Task], workers: int | None, address: str | None) -> Iterator[tuple[int, int, float]]:
+    """Write shards, each in a Ray Data task of one CPU; yield rows, rejected rows and seconds of audio of each.
 
     A failure that no row explains (a full disk) is an OSError; the shards written so far stay.
     """
     import ray
 
-    with _ray(workers):
-        items = [{"shard": _to_json(shard)} for shard in shards]
+    with _ray(workers, address):
+        # Long ones first: no worker waits at the end for one that began late.
+        items = [{"task": _to_json(task)} for task in sorted(tasks, key=lambda task: -task.size)]
         written = ray.data.from_items(items, override_num_blocks=len(items)).map(_write)
         for row in written.iter_rows():
             if row["failure"]:
                 raise OSError(row["failure"])
-            yield int(row["rows"])
+            yield int(row["rows"]), int(row["rejected"]), float(row["seconds"])
 
 
-def _to_json(shard: Shard) -> str:
-    return json.dumps(asdict(shard) | {"path": str(shard.path), "root": str(shard.root)})
+def _to_json(task: Task) -> str:
+    return json.dumps(asdict(task), default=str)
+
+
+def _from_json(text: str) -> Task:
+    plain = json.loads(text)
+    source = Source(**{name: path and place(path) for name, path in plain["source"].items()})
+    parts = [Part(place(part["path"]), part["card"], part["key"]) for part in plain["parts"]]
+    known = [{int(row): (name, place) for row, (name, place) in rows.items()} for rows in plain["known"]]
+    return Task(plain["number"], plain["size"], source, parts, known)
 
 
 def _write(row: dict[str, Any]) -> dict[str, Any]:
     """The Ray Data task: one row of the data set is one shard. What Ray raises no longer tells its cause: return it."""
-    fields = json.loads(row["shard"])
-    shard = Shard(**fields | {"path": Path(fields["path"]), "root": Path(fields["root"])})
     try:
-        shard.write()
+        rows, rejected, seconds = _from_json(row["task"]).write()
     except OSError as error:
-        return {"rows": 0, "failure": str(error)}
-    return {"rows": len(shard.rows), "failure": ""}
+        return {"rows": 0, "rejected": 0, "seconds": 0.0, "failure": str(error)}
+    return {"rows": rows, "rejected": rejected, "seconds": seconds, "failure": ""}
 
 
 @contextmanager
-def _ray(workers: int | None) -> Iterator[None]:
-    """A Ray to run in: the one that is there, that of RAY_ADDRESS, or a quiet one of our own for the duration."""
+def _ray(workers: int | None, address: str | None) -> Iterator[None]:
+    """A Ray to run in: the one that is there, that of `address` or RAY_ADDRESS, or a quiet one of our own."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the behaviour that Ray announces as its default
     import ray
@@ -146,8 +336,12 @@ def _ray(workers: int | None) -> Iterator[None]:
 
     ours = not ray.is_initialized()
     if ours:
+        cluster = address or os.environ.get("RAY_ADDRESS")
         local: dict[str, Any] = {"address": "local", "num_cpus": workers, "include_dashboard": False}
-        ray.init(**({} if "RAY_ADDRESS" in os.environ else local), log_to_driver=False, logging_level=logging.ERROR)
+        try:
+            ray.init(**({"address": cluster} if cluster else local), log_to_driver=False, logging_level=logging.ERROR)
+        except ConnectionError as error:
+            raise ConfigError(f"--address {cluster}: no Ray cluster answers there ({error})") from None
     context, logger = ray.data.DataContext.get_current(), logging.getLogger("ray.data")
     bars, level = context.enable_progress_bars, logger.level
     context.enable_progress_bars = False

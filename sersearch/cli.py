@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from sersearch.errors import SersearchError
 
@@ -23,6 +23,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+data_app = typer.Typer(no_args_is_help=True, help="Look at prepared corpora.")
+app.add_typer(data_app, name="data")
+
 TARGETS = "emotion, emotion4, activation_levels, valence_levels, clusters3 or clusters5"
 Root = Annotated[Path, typer.Option("--studies", help="Folder of studies.")]
 
@@ -31,45 +34,104 @@ Root = Annotated[Path, typer.Option("--studies", help="Folder of studies.")]
 def prep(
     corpus: Annotated[str, typer.Argument(help="A reader; `sersearch corpora` lists them.")],
     root: Annotated[Path | None, typer.Argument(help="The corpus's folder or manifest; none for demo.")] = None,
-    features: Annotated[str, typer.Option(help="Feature set.")] = "spectrogram",
-    out: Annotated[Path | None, typer.Option(help="Folder to write; data/CORPUS by default.")] = None,
+    features: Annotated[list[str] | None, typer.Option(help="A feature set; again for several.")] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Folder to write, or a URL such as s3://bucket/folder; data/CORPUS by default.")
+    ] = None,
+    unlabeled: Annotated[Path | None, typer.Option(help="The corpus's unlabelled pool, where it lies apart.")] = None,
+    option: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE of an option of the reader.")] = None,
+    noise: Annotated[Path | None, typer.Option(help="Folder of noises: adds noisy copies.")] = None,
+    snr: Annotated[list[float] | None, typer.Option(help="Of the noisy copies, in dB: one or several.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the noisy copies.", min=0)] = 0,
+    visual: Annotated[Path | None, typer.Option(help="Folder of visual features, called as the audio files.")] = None,
     max_rejected: Annotated[float, typer.Option(help="Largest fraction of utterances that may be unusable.")] = 0.05,
     workers: Annotated[int | None, typer.Option(help="Processes; all cores by default.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="A Ray cluster, such as auto; a Ray of its own by default.")
+    ] = None,
 ) -> None:
     """Extract a corpus's features. A killed run goes on where it was; a finished one is left alone."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
+    from data_prep.noise import NoiseCopies
     from data_prep.pipeline import prepare
+    from data_prep.progress import bar
+    from sersearch.data.place import place
+    from sersearch.errors import ConfigError
 
-    folder = out or Path("data") / corpus
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(f"{corpus} {features}", total=None)
+    if snr and noise is None:
+        raise ConfigError("--snr needs --noise, a folder of noises")
+    if corpus.startswith("audb:"):
+        corpus, root = "audformat", Path(corpus)
+    options = _assignments(option or []) | ({} if unlabeled is None else {"unlabeled": str(unlabeled)})
+    with bar(corpus) as progress:
         made = prepare(
             corpus,
             root,
-            features,
-            folder,
+            features or ["spectrogram"],
+            place(out or f"data/{corpus}"),
+            options=options,
+            noise=None if noise is None else NoiseCopies(noise, tuple(snr or ()), seed),
+            visual=visual,
             max_rejected=max_rejected,
             workers=workers,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            address=address,
+            progress=progress,
         )
     synthetic = " (synthetic)" if made.synthetic else ""
     print(
-        f"{made.out}: {made.corpus}{synthetic}, {made.utterances} utterances, {made.rejected} rejected, "
-        f"{made.written} of {made.shards} shards written in {made.seconds:.0f} s"
+        f"{made.out}: {made.corpus}{synthetic}, {', '.join(made.features)}: {made.utterances} utterances, "
+        f"{made.rejected} rejected, {made.written} of {made.shards} shards written in {made.seconds:.0f} s"
     )
+    for note in made.notes:
+        print(f"Note: {note}")
     if made.rejected:
         print(f"Rejected utterances and reasons: {made.out / 'rejected.parquet'}")
+
+
+@data_app.command()
+def show(root: Annotated[str, typer.Argument(help="A folder that `sersearch prep` wrote.")]) -> None:
+    """What a prepared corpus holds: rows, speakers, hours, labels, features, what was rejected, and a page of plots."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from data_prep.show import Contents, write_page
+    from sersearch.data.place import place
+
+    contents = Contents.of(place(root))
+    table = Table("", "", title=str(root), show_header=False, title_justify="left")
+    for name, value in contents.facts().items():
+        table.add_row(escape(name), escape(value))
+    Console().print(table)
+    print(write_page(contents))
+
+
+@data_app.command()
+def check(root: Annotated[str, typer.Argument(help="A folder that `sersearch prep` wrote.")]) -> None:
+    """Verify hash and schema of every shard, and that no utterance is lost. Exit code 2 where something is wrong."""
+    from data_prep.check import check as find
+    from data_prep.check import feature_sets
+    from sersearch.data.place import place
+
+    folder = place(root)
+    problems = list(find(folder))
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if problems:
+        raise typer.Exit(2)
+    print(f"{root}: {', '.join(feature_sets(folder))}: all shards are what their cards say, and nothing is missing")
 
 
 @app.command()
 def corpora() -> None:
     """List the corpus readers."""
     from data_prep.corpora import corpus_names, get_corpus
+    from data_prep.options import reader_options
 
     for name in corpus_names():
-        print(f"{name:12} {get_corpus(name).summary}")
+        reader = get_corpus(name)
+        print(f"{name:12} {reader.summary}")
+        if options := reader_options(reader):
+            print(f"{'':12} --set " + ", ".join(f"{option}={default}" for option, default in options.items()))
 
 
 @app.command()
@@ -88,8 +150,8 @@ def spaces() -> None:
 def tune(
     context: typer.Context,
     space: Annotated[str | None, typer.Option(help="A space's name or YAML file.")] = None,
-    data: Annotated[Path | None, typer.Option(help="A prepared corpus; the synthetic demo corpus by default.")] = None,
-    aux: Annotated[Path | None, typer.Option(help="A prepared corpus for pre-training (speaker, gender).")] = None,
+    data: Annotated[str | None, typer.Option(help="A prepared corpus; the synthetic demo corpus by default.")] = None,
+    aux: Annotated[str | None, typer.Option(help="A prepared corpus for pre-training (speaker, gender).")] = None,
     protocol: Annotated[str | None, typer.Option(help="official, speaker, loso or kfold.")] = None,
     test_speaker: Annotated[str | None, typer.Option(help="LOSO: who is left out.")] = None,
     dev_speaker: Annotated[str | None, typer.Option(help="LOSO: who develops; the next one by default.")] = None,
@@ -113,6 +175,7 @@ def tune(
     studies: Root = Path("studies"),
 ) -> None:
     """Search a family's hyperparameters on the development set of a corpus."""
+    from sersearch.data.place import place
     from sersearch.data.protocols import Protocol
     from sersearch.errors import ConfigError
     from sersearch.tuning import progress, run
@@ -137,10 +200,10 @@ def tune(
     )
     request = run.TuneRequest(
         space=chosen,
-        data=data or _demo(),
+        data=_demo() if data is None else place(data),
         protocol=rule,
         target=target,
-        aux=aux,
+        aux=None if aux is None else place(aux),
         name=name,
         root=studies,
         seed=seed,
@@ -279,7 +342,7 @@ def evaluate(
     study: Annotated[str, typer.Argument(help="A study's name or folder.")],
     trial: Annotated[int | None, typer.Option(help="A trial; the best one by default.")] = None,
     again: Annotated[bool, typer.Option("--again", help="Touch the test set a second time, knowing it.")] = False,
-    impostors: Annotated[Path | None, typer.Option(help="Prepared corpus of impostors for the EER.")] = None,
+    impostors: Annotated[str | None, typer.Option(help="Prepared corpus of impostors for the EER.")] = None,
     studies: Root = Path("studies"),
 ) -> None:
     """Score the chosen trial on the test part, once."""
@@ -290,13 +353,22 @@ def evaluate(
     print(json.dumps(result, indent=2))
 
 
+def _spread(arguments: list[str]) -> list[str]:
+    """`--snr 10 5 0` as `--snr 10 --snr 5 --snr 0`: an option here takes one value."""
+    spread: list[str] = []
+    for argument in arguments:
+        again = spread[-2:-1] == ["--snr"] and re.fullmatch(r"-?\d+(\.\d+)?", argument)
+        spread += ["--snr", argument] if again else [argument]
+    return spread
+
+
 def main() -> None:
     """Entry point: errors that a user can mend are printed without a traceback, exit code 2."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file's name may be in another encoding
     try:
-        app()
+        app(_spread(sys.argv[1:]))
     except SersearchError as error:
         print(f"Error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -83,9 +83,10 @@ def write_table(folder: Path, table: FeatureTable) -> Path:
         row["features"] = table[number].tolist()
     path = folder / "spectrogram" / "part-00000.parquet"
     path.parent.mkdir(parents=True)
-    pq.write_table(pa.Table.from_pylist(rows, schema=feature_schema(table.dims)), path)
+    pq.write_table(pa.Table.from_pylist(rows, schema=feature_schema(table.card)), path)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    shards = [{"file": path.name, "rows": len(rows), "sha256": sha256}]
+    frames = sum(row["frames"] for row in rows)
+    shards = [{"file": path.name, "rows": len(rows), "frames": frames, "sha256": sha256}]
     write_json(folder / "corpus.json", {**table.corpus, "root": "nowhere"})
     write_json(path.parent / "card.json", {**table.card, "hash": sha256, "shards": shards})
     return folder

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from data_prep.noise import NoiseCopies
 from sersearch import cli
 from sersearch.cli import main
 from sersearch.data.protocols import Protocol
 from sersearch.data.targets import TARGETS
+from sersearch.errors import DataError
 from sersearch.export import export_bundle
 from sersearch.study import Study
 from sersearch.tuning.space import load_space, space_names
@@ -343,3 +345,31 @@ def test_what_the_system_refuses_is_a_sentence(capsys: pytest.CaptureFixture[str
     assert (code, err.count("\n")) == (2, 1)
     assert err.startswith("Error: ")
     assert "File name too long" in err
+
+
+def test_prep_takes_several_snrs_and_says_what_its_reader_cannot_take(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from data_prep import pipeline
+
+    asked: dict[str, object] = {}
+
+    def prepare(*args: object, **options: object) -> None:
+        asked.update(options, features=args[2], out=args[3])
+        raise DataError("enough")
+
+    monkeypatch.setattr(pipeline, "prepare", prepare)
+    options = ["--noise", str(tmp_path), "--snr", "10", "5", "-2.5", "--features", "mel", "--features", "lld"]
+    code, _, err = run(capsys, "prep", "nemo", "root", *options, "--out", "memory://a/b", "--unlabeled", "pool")
+    assert (code, err.splitlines()[-1]) == (2, "Error: enough")
+    assert asked["noise"] == NoiseCopies(tmp_path, (10.0, 5.0, -2.5), 0)
+    assert asked["features"] == ["mel", "lld"]
+    assert str(asked["out"]) == "memory://a/b"
+    assert asked["options"] == {"unlabeled": "pool"}
+    monkeypatch.undo()
+    code, _, err = run(capsys, "prep", "nemo", "root", "--unlabeled", "pool")
+    assert (code, "nemo: unknown option 'unlabeled'; it has none" in err) == (2, True)
+    code, _, err = run(capsys, "prep", "nemo", "root", "--snr", "5")
+    assert (code, "--snr needs --noise" in err) == (2, True)
+    code, _, err = run(capsys, "prep", "nemo", "root", "--out", "foo://bar")
+    assert (code, "foo://bar: " in err) == (2, True)

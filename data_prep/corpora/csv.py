@@ -38,9 +38,10 @@ LAYOUT = (
 SHOWN = 50  # bad lines in one message
 
 
-def read(root: Path) -> Reading:
+def read(root: Path, *, attribute_scale: tuple[float, float] | None = None) -> Reading:
     """Read the manifest `root`, a CSV file or a folder with manifest.csv in it.
 
+    `attribute_scale`, such as [1, 7], is what activation, valence and dominance were rated on; levels need it.
     Raises :class:`DataError` that lists every malformed line by its number. A file that is missing is a rejected
     utterance, as an undecodable one is.
     """
@@ -48,18 +49,7 @@ def read(root: Path) -> Reading:
     if not path.is_file():
         raise DataError(f"{path}: no such file; {LAYOUT}")
     corpus = utterance_id(path.resolve().parent.name if path.name == "manifest.csv" else path.stem)
-    rows = _rows(path)
-    problems: list[str] = []
-    parsed: list[tuple[int, Utterance]] = []
-    lines: dict[str, int] = {}
-    for number, row in rows:
-        utterance, wrong = _utterance(row, corpus)
-        if utterance and lines.setdefault(utterance.id, number) != number:
-            made = "" if "id" in row else ", made from the path; a column id may tell them apart"
-            wrong.append(f"the id {utterance.id} stands in line {lines[utterance.id]} too{made}")
-        problems += [f"line {number}: {reason}" for reason in wrong]
-        if utterance and not wrong:
-            parsed.append((number, utterance))
+    parsed, problems = _parsed(_rows(path), corpus, attribute_scale)
     if problems:
         more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
         listed = "\n  ".join([*problems[:SHOWN], *more])
@@ -69,7 +59,42 @@ def read(root: Path) -> Reading:
     missing = [(number, row) for number, row in parsed if not (path.parent / row.path).is_file()]
     rejected = [Rejected(row.id, row.path, f"line {number}: no such file") for number, row in missing]
     absent = {row.id for _, row in missing}
-    return Reading(root=path.parent, utterances=[row for _, row in parsed if row.id not in absent], rejected=rejected)
+    present = [row for _, row in parsed if row.id not in absent]
+    return Reading(root=path.parent, utterances=present, rejected=rejected, attribute_scale=attribute_scale)
+
+
+def _parsed(
+    rows: list[tuple[int, dict[str, str]]], corpus: str, scale: tuple[float, float] | None
+) -> tuple[list[tuple[int, Utterance]], list[str]]:
+    """The good lines with their numbers, and what is wrong with the others."""
+    problems = []
+    if scale and scale[0] >= scale[1]:
+        problems.append(f"attribute_scale {list(scale)}: the lowest value comes first")
+    parsed: list[tuple[int, Utterance]] = []
+    lines: dict[str, int] = {}
+    genders: dict[str, tuple[str, int]] = {}
+    for number, row in rows:
+        utterance, wrong = _utterance(row, corpus)
+        if utterance:
+            if lines.setdefault(utterance.id, number) != number:
+                made = "" if "id" in row else ", made from the path; a column id may tell them apart"
+                wrong.append(f"the id {utterance.id} stands in line {lines[utterance.id]} too{made}")
+            if utterance.gender:
+                gender, line = genders.setdefault(utterance.speaker, (utterance.gender, number))
+                if gender != utterance.gender:
+                    wrong.append(f"speaker {utterance.speaker} is {utterance.gender}, in line {line} {gender}")
+            wrong += _off_scale(utterance, scale) if scale else []
+            if not wrong:
+                parsed.append((number, utterance))
+        problems += [f"line {number}: {reason}" for reason in wrong]
+    return parsed, problems
+
+
+def _off_scale(row: Utterance, scale: tuple[float, float]) -> list[str]:
+    """The attributes that lie outside the scale."""
+    found = [(name, getattr(row, name)) for name in NUMBERS[2:]]
+    low, high = scale
+    return [f"{n} {v:g} is outside {low:g} to {high:g}" for n, v in found if v is not None and not low <= v <= high]
 
 
 def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:

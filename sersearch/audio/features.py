@@ -12,6 +12,7 @@ from sersearch.audio.functionals import Egemaps, Functionals
 from sersearch.audio.lld import Lld, Lld3216
 from sersearch.audio.mel import Mel, Mfb
 from sersearch.audio.spectrogram import Spectrogram
+from sersearch.audio.visual import Embeddings, OpenFace, Visual
 from sersearch.errors import BundleError, ConfigError, one_of
 
 
@@ -42,11 +43,21 @@ FEATURES: dict[str, Callable[..., Extractor]] = {
 }
 
 
+VISUAL: dict[str, type[Visual]] = {made.name: made for made in (OpenFace, Embeddings)}
+"""Sets that are read from files beside the audio."""
+
+
 def extractor(name: str) -> Extractor:
     """The extractor of the feature set `name` with its standard parameters; ConfigError for an unknown name."""
     if name not in FEATURES:
-        raise ConfigError(f"no features called {name!r}: {one_of(name, FEATURES)}")
+        raise ConfigError(f"no features called {name!r}: {one_of(name, [*FEATURES, *VISUAL])}")
     return FEATURES[name]()
+
+
+def visual_from_card(card: Mapping[str, Any]) -> Visual | None:
+    """The visual set that wrote `card`; None for an audio extractor's."""
+    made = VISUAL.get(str(card.get("features")))
+    return None if made is None else made(**card["parameters"])
 
 
 def extractor_from_card(card: Mapping[str, Any]) -> Extractor:

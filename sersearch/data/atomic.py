@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+from sersearch.data.place import is_local
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; rename it to `path` once the block ends and the bytes are on disk.
 
-    The folder is made where it is missing. When the block raises, nothing is left.
+    The folder is made where it is missing. When the block raises, nothing is left. Object stores know no renaming, but
+    an object is there whole or not at all: there the temporary file is a local one, and put in its place by one call.
     """
+    if not is_local(path):
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder) / path.name
+            cast("Any", path).fs.put_file(str(Path(folder) / path.name), cast("Any", path).path)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -29,9 +30,16 @@ MANIFEST_SCHEMA = pa.schema(
         pa.field("sentence", pa.string()),
         pa.field("corpus", pa.string(), nullable=False),
         pa.field("split", pa.string()),
+        pa.field("condition", pa.string()),
+        pa.field("noise", pa.string()),
+        pa.field("noise_start", pa.float64()),
+        pa.field("snr", pa.float32()),
+        pa.field("visual", pa.string()),
     ]
 )
-REJECTED_SCHEMA = pa.schema([("id", pa.string()), ("path", pa.string()), ("reason", pa.string())])
+REJECTED_SCHEMA = pa.schema(
+    [("id", pa.string()), ("path", pa.string()), ("features", pa.string()), ("reason", pa.string())]
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +47,7 @@ class Utterance:
     """One row of a manifest. Without an emotion and without attributes it is unlabelled."""
 
     id: str  # unique in its corpus; letters, digits and _ . -
-    path: str  # of the audio, below the corpus's root, parted by /
+    path: str  # of the audio, below the corpus's root, parted by /; absolute where it lies elsewhere
     speaker: str
     corpus: str
     start: float | None = None  # s; None: the file's start
@@ -51,6 +59,11 @@ class Utterance:
     dominance: float | None = None
     sentence: str | None = None  # its text or its number, by which a leak between the parts of a split is found
     split: str | None = None  # one of SPLITS, where the corpus comes with official ones
+    condition: str | None = None  # clean, snr10, ... in a corpus of several; None: as recorded
+    noise: str | None = None  # file of the noise that is mixed in
+    noise_start: float | None = None  # s: where in that file
+    snr: float | None = None  # dB
+    visual: str | None = None  # file of visual features
 
 
 @dataclass(frozen=True)
@@ -60,6 +73,7 @@ class Rejected:
     id: str
     path: str
     reason: str
+    features: str | None = None  # the feature set that refused it; None: its label or its file is wrong for all
 
 
 def utterance_id(text: str) -> str:
@@ -79,22 +93,36 @@ def manifest_table(utterances: Sequence[Utterance]) -> pa.Table:
     odd = sorted(name for name in counts if not name or utterance_id(name) != name)
     if odd:
         raise DataError(f"ids may hold letters, digits and _ . - only; found {', '.join(map(repr, odd[:3]))}")
-    rows = sorted((asdict(utterance) for utterance in utterances), key=lambda row: str(row["id"]))
-    return pa.Table.from_pylist(rows, schema=MANIFEST_SCHEMA)
+    rows = sorted(utterances, key=lambda row: row.id)
+    columns = [pa.array([getattr(row, field.name) for row in rows], field.type) for field in MANIFEST_SCHEMA]
+    return pa.Table.from_arrays(columns, schema=MANIFEST_SCHEMA)
 
 
 def rejected_table(rejected: Sequence[Rejected]) -> pa.Table:
     """The table of what cannot be used, sorted."""
-    rows = sorted((asdict(row) for row in rejected), key=lambda row: (row["path"], row["id"], row["reason"]))
+    rows = sorted(
+        (asdict(row) for row in rejected),
+        key=lambda row: (row["path"], row["id"], row["features"] or "", row["reason"]),
+    )
     return pa.Table.from_pylist(rows, schema=REJECTED_SCHEMA)
 
 
-def feature_schema(dims: int) -> pa.Schema:
-    """The columns of a feature shard: the manifest's, then what extraction adds; `features` is (frames, dims)."""
+def feature_type(card: Mapping[str, Any]) -> pa.DataType:
+    """The column `features` of a feature set: a vector (dims,) an utterance, or a sequence (frames, dims) of vectors.
+
+    A set without a frame rate has one vector an utterance; `dtype` is float32 unless the card says otherwise.
+    """
+    number = pa.float16() if card.get("dtype") == "float16" else pa.float32()
+    vector = pa.list_(number, card["dims"])
+    return vector if card["frame_rate"] is None else pa.list_(vector)
+
+
+def feature_schema(card: Mapping[str, Any]) -> pa.Schema:
+    """The columns of a feature shard: the manifest's, then what extraction adds."""
     added = [
         pa.field("duration", pa.float64(), nullable=False),  # s, of the decoded span
         pa.field("frames", pa.int32(), nullable=False),
         pa.field("audio_sha256", pa.string(), nullable=False),  # of the decoded 16 kHz samples
-        pa.field("features", pa.list_(pa.list_(pa.float32(), dims)), nullable=False),
+        pa.field("features", feature_type(card), nullable=False),
     ]
     return pa.schema([*MANIFEST_SCHEMA, *added])

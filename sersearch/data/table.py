@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from sersearch.data.atomic import atomic
+from sersearch.data.place import full_name, is_local, place
 from sersearch.data.schema import feature_schema
 from sersearch.errors import DataError, one_of
 
@@ -33,29 +35,27 @@ class FeatureTable:
     card: dict[str, Any]  # the feature set: extractor, parameters, hash, shards
     corpus: dict[str, Any]  # the corpus: its name, whether it is synthetic, its attributes' scale
     utterances: pd.DataFrame  # RangeIndex 0 ... N-1: MANIFEST_SCHEMA's columns, duration, frames, audio_sha256
-    frames: NDArray[np.float32]  # (total frames, D), read-only
+    frames: NDArray[Any]  # (total frames, D), float32 or float16, read-only
     offsets: NDArray[np.int64]  # (N + 1,): utterance i has the rows offsets[i] ... offsets[i + 1] of `frames`
 
     @classmethod
     def open(cls, root: Path | str, features: str) -> FeatureTable:
         """Open the feature set `features` of the prepared corpus in the folder `root`.
 
-        The first to open it after `prep` writes the map (`frames-*.npy`) from the shards, under a lock.
+        The first to open it after `prep` writes `frames-*.npy` and `rows-*.arrow` from the shards, under a lock; these
+        are what is mapped from then on.
 
         Raises :class:`DataError` for a folder that is missing, was not made by `prep`, has other features, or whose
         preparation has not finished.
         """
-        root = Path(root)
+        root = place(root)
         try:
             corpus, card = _cards(root, features)
         except OSError as error:
             raise DataError(f"{root}: cannot be read ({error.strerror})") from error
-        folder = root / features
-        columns = [name for name in feature_schema(card["dims"]).names if name != "features"]
-        shards = [_read_shard(folder / shard["file"], columns) for shard in card["shards"]]
-        utterances = pa.concat_tables(shards).to_pandas()
+        utterances, frames = _mapped(root / features, card)
         offsets = np.concatenate([[0], np.cumsum(utterances["frames"].to_numpy(dtype=np.int64))])
-        return cls(root, card, corpus, utterances, _map(folder, card, int(offsets[-1])), offsets)
+        return cls(root, card, corpus, utterances, frames, offsets)
 
     @property
     def dims(self) -> int:
@@ -66,7 +66,7 @@ class FeatureTable:
         """The number of utterances."""
         return len(self.utterances)
 
-    def __getitem__(self, row: int) -> NDArray[np.float32]:
+    def __getitem__(self, row: int) -> NDArray[Any]:
         """The features (T, D) of the utterance in `row`: a view that cannot be written to."""
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of a table of {len(self)} utterances")
@@ -98,7 +98,10 @@ def _cards(root: Path, features: str) -> tuple[dict[str, Any], dict[str, Any]]:
         raise DataError(f"{root}: not a prepared corpus (it has no corpus.json); `{prep}` makes one")
     corpus = _read_json(root / "corpus.json", ("corpus", "root", "synthetic"))
     if path.is_file():
-        return corpus, _read_json(path, ("features", "dims", "hash", "shards"))
+        card = _read_json(path, ("features", "dims", "frame_rate", "hash", "shards"))
+        if not all(shard.keys() >= {"file", "rows", "frames", "sha256"} for shard in card["shards"]):
+            raise DataError(f"{path}: written by another version of sersearch; run `{prep}` again")
+        return corpus, card
     present = sorted(card.parent.name for card in root.glob("*/card.json"))
     prep = prep.replace("CORPUS ROOT", f"{corpus['corpus']} {corpus['root']}")
     raise DataError(f"{root}: no features called {features!r}, {one_of(features, present)}; `{prep}` adds them")
@@ -114,42 +117,84 @@ def _read_json(path: Path, needed: tuple[str, ...]) -> dict[str, Any]:
     return content
 
 
-def _read_shard(path: Path, columns: list[str]) -> pa.Table:
-    try:
-        return pq.read_table(path, columns=columns)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: missing or damaged; delete it and run `sersearch prep` again") from error
-
-
-def _map(folder: Path, card: dict[str, Any], total: int) -> NDArray[np.float32]:
-    """The frames of all shards (total, D), mapped; the card's hash in the file's name tells an outdated map."""
-    path = folder / f"frames-{card['hash'][:16]}.npy"
-    if not path.is_file():
+def _mapped(folder: Path, card: dict[str, Any]) -> tuple[pd.DataFrame, NDArray[Any]]:
+    """The rows of all shards, and their frames (total, D), mapped; the card's hash in their names tells old files."""
+    near, names = _near(folder), (f"rows-{card['hash'][:16]}.arrow", f"frames-{card['hash'][:16]}.npy")
+    rows, frames = (near / name for name in names)
+    if not (rows.is_file() and frames.is_file()):
         try:
-            with FileLock(folder / ".frames.lock"):
-                if not path.is_file():
-                    _write_map(path, card, total)
+            near.mkdir(parents=True, exist_ok=True)
+            with FileLock(near / ".frames.lock"):
+                if not (rows.is_file() and frames.is_file()):
+                    _write_map(rows, frames, folder, card)
         except OSError as error:
-            raise DataError(f"{path}: the map of the features cannot be written ({error.strerror})") from error
+            raise DataError(f"{frames}: the map of the features cannot be written ({error.strerror})") from error
+    return _opened(rows, _read_rows), _opened(frames, _map_frames)
+
+
+def _near(folder: Path) -> Path:
+    """Where a feature set's map lies: beside its shards, or for shards in an object store in the user's cache."""
+    if is_local(folder):
+        return folder
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
+    return cache / "sersearch" / hashlib.sha256(full_name(folder).encode()).hexdigest()[:16]
+
+
+def _opened(path: Path, read: Callable[[Path], Any]) -> Any:
     try:
-        return np.asarray(np.load(path, mmap_mode="r"))
-    except (ValueError, EOFError) as error:
+        return read(path)
+    except (ValueError, EOFError, OSError, pa.ArrowException) as error:
         raise DataError(f"{path}: damaged ({error}); delete it, it is made again from the shards") from error
 
 
-def _write_map(path: Path, card: dict[str, Any], total: int) -> None:
-    """Write the map shard by shard, checking each, and remove those of earlier preparations."""
-    header = {"descr": np.dtype(np.float32).str, "fortran_order": False, "shape": (total, card["dims"])}
+def _read_rows(path: Path) -> pd.DataFrame:
+    with pa.memory_map(str(path)) as file:
+        rows: pd.DataFrame = pa.ipc.open_file(file).read_all().to_pandas()
+        return rows
+
+
+def _map_frames(path: Path) -> NDArray[Any]:
+    return np.asarray(np.load(path, mmap_mode="r"))
+
+
+def _write_map(rows: Path, frames: Path, folder: Path, card: dict[str, Any]) -> None:
+    """Write rows and frames of the shards in `folder`, checking each, and remove those of earlier preparations."""
+    plain = feature_schema(card)
+    plain = plain.remove(plain.get_field_index("features"))
+    total = sum(shard["frames"] for shard in card["shards"])
+    dtype = np.dtype(card.get("dtype", "float32"))
+    header = {"descr": dtype.str, "fortran_order": False, "shape": (total, card["dims"])}
     # Written, not mapped: on a full disk writing is an error, and what is mapped kills the process.
-    with atomic(path) as temporary, temporary.open("wb") as map_file:
+    with (
+        atomic(frames) as frames_new,
+        frames_new.open("wb") as map_file,
+        atomic(rows) as rows_new,
+        pa.ipc.new_file(rows_new, plain) as row_file,
+    ):
         np.lib.format.write_array_header_1_0(map_file, header)
         for shard in card["shards"]:
-            file = path.parent / shard["file"]
-            content = file.read_bytes()
-            if hashlib.sha256(content).hexdigest() != shard["sha256"]:
-                raise DataError(f"{file}: damaged (another hash than in card.json); delete it and run prep again")
-            column = pq.read_table(pa.BufferReader(content), columns=["features"])["features"].combine_chunks()
-            map_file.write(column.flatten().flatten().to_numpy())
-    for old in path.parent.glob("frames-*.npy"):
-        if old != path:
+            table = _read_shard(folder / shard["file"], shard["sha256"])
+            row_file.write_table(table.select(plain.names).cast(plain))
+            map_file.write(flat(table["features"]).tobytes())
+    for old in [*frames.parent.glob("frames-*.npy"), *frames.parent.glob("rows-*.arrow")]:
+        if old not in (rows, frames):
             old.unlink(missing_ok=True)
+
+
+def _read_shard(path: Path, sha256: str) -> pa.Table:
+    """A shard that is what its card says."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: missing or damaged; delete it and run `sersearch prep` again") from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise DataError(f"{path}: damaged (another hash than in card.json); delete it and run prep again")
+    return pq.read_table(pa.BufferReader(content))
+
+
+def flat(column: pa.ChunkedArray) -> NDArray[Any]:
+    """All numbers of a features column, in order."""
+    values = column.combine_chunks()
+    while isinstance(values.type, (pa.ListType, pa.FixedSizeListType)):
+        values = values.flatten()
+    return np.asarray(values)

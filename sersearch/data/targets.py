@@ -106,7 +106,7 @@ def _on_scale(table: FeatureTable, attribute: str, known: np.ndarray) -> np.ndar
     if scale is None:
         raise DataError(
             f"{table.root}: levels of {attribute} need the scale on which it was rated, but corpus.json has no "
-            "attribute_scale; prepare the corpus with its scale, or use a clusters target"
+            "attribute_scale; prepare the corpus with its scale (csv: --set attribute_scale=[1,7]), or use clusters"
         )
     low, high = map(float, scale)
     values = table.utterances[attribute].to_numpy(np.float64, na_value=np.nan)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sersearch.data.atomic import atomic, write_json
 from sersearch.data.heldout import test_rows
+from sersearch.data.place import full_name, place
 from sersearch.data.protocols import Protocol
 from sersearch.data.table import FeatureTable
 from sersearch.data.targets import target_codes
@@ -41,7 +42,7 @@ def evaluate(
     number = study.best().number if trial is None else study.trial(trial).number
     folder = study.folder / "evaluation"
     before = _previous(folder / "test.json")
-    asked = None if impostors is None else str(Path(impostors).resolve())
+    asked = None if impostors is None else full_name(place(impostors))
     if before is not None and not again:
         if before["trial"] == number and before["impostors"] == asked:
             return before
@@ -80,7 +81,7 @@ def _evaluate(study: Study, number: int, impostors: Path | str | None) -> tuple[
     result = {
         "study": study.meta["name"],
         "trial": number,
-        "impostors": None if impostors is None else str(Path(impostors).resolve()),
+        "impostors": None if impostors is None else full_name(place(impostors)),
         "protocol": str(split.protocol),
         "target": target,
         "synthetic": data["synthetic"],

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sersearch.data.atomic import write_json
+from sersearch.data.place import full_name
 from sersearch.data.protocols import Protocol, split_card
 from sersearch.data.table import FeatureTable
 from sersearch.errors import DataError, StudyError
@@ -172,8 +173,8 @@ def _data(request: TuneRequest) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     protocol = request.protocol.split(table, request.target).protocol
     aux = None if request.aux is None else FeatureTable.open(request.aux, space.features)
     section = {
-        "path": str(request.data.resolve()),
-        "aux": None if request.aux is None else str(request.aux.resolve()),
+        "path": full_name(request.data),
+        "aux": None if request.aux is None else full_name(request.aux),
         "features": space.features,
         "target": request.target,
         "protocol": protocol.to_dict(),

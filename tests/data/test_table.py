@@ -33,7 +33,8 @@ def write(folder: Path, shards: int = 3, seed: int = 0) -> FeatureTable:
         path = features / f"part-{number:05d}.parquet"
         pq.write_table(whole.slice(rows[0], len(rows)), path)
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        parts.append({"file": path.name, "rows": len(rows), "sha256": sha256})
+        frames = int(table.utterances["frames"].iloc[rows].sum())
+        parts.append({"file": path.name, "rows": len(rows), "frames": frames, "sha256": sha256})
     total = hashlib.sha256("".join(part["sha256"] for part in parts).encode()).hexdigest()
     write_json(features / "card.json", {**table.card, "hash": total, "shards": parts})
     return table
@@ -163,10 +164,9 @@ def test_descriptions_that_are_damaged(folder: Path, name: str, text: str) -> No
 def test_shards_that_are_missing_cut_or_swapped(folder: Path) -> None:
     path, twin = (folder / "spectrogram" / f"part-0000{number}.parquet" for number in (1, 2))
     whole = path.read_bytes()
-    path.write_bytes(whole[:-50])
-    assert refusal(folder) == f"{path}: missing or damaged; delete it and run `sersearch prep` again"
-    path.write_bytes(twin.read_bytes())
-    assert refusal(folder) == f"{path}: damaged (another hash than in card.json); delete it and run prep again"
+    for damaged in (whole[:-50], twin.read_bytes()):
+        path.write_bytes(damaged)
+        assert refusal(folder) == f"{path}: damaged (another hash than in card.json); delete it and run prep again"
     path.unlink()
     assert refusal(folder) == f"{path}: missing or damaged; delete it and run `sersearch prep` again"
     assert maps(folder) == [], "nothing half-written"
@@ -194,11 +194,12 @@ def test_a_folder_that_the_system_refuses() -> None:
 @pytest.mark.parametrize("size", [0, 100, 500])
 def test_a_damaged_map_is_named_and_can_be_deleted(folder: Path, size: int) -> None:
     FeatureTable.open(folder, "spectrogram")
-    (path,) = maps(folder)
-    path.write_bytes(path.read_bytes()[:size])
-    assert f"{path}: damaged (" in refusal(folder)
-    path.unlink()
-    assert len(FeatureTable.open(folder, "spectrogram")) == 12
+    (rows,) = (folder / "spectrogram").glob("rows-*.arrow")
+    for path in (rows, *maps(folder)):
+        path.write_bytes(path.read_bytes()[:size])
+        assert f"{path}: damaged (" in refusal(folder)
+        path.unlink()
+        assert len(FeatureTable.open(folder, "spectrogram")) == 12
 
 
 def test_the_card_decides_which_shards_belong_to_it(folder: Path) -> None:

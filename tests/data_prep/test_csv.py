@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.corpora import csv
-from sersearch.data.schema import GENDERS, SPLITS, manifest_table
+from sersearch.data.schema import GENDERS, MANIFEST_SCHEMA, SPLITS, manifest_table
 from sersearch.errors import DataError
 
 
@@ -63,13 +63,15 @@ def test_every_column_in_any_order_comes_through(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict], order: list[str], dialect: str, mark: str
 ) -> None:
     folder = tmp_path_factory.getbasetemp()
+    genders = {row["speaker"]: row["gender"] for row in rows if "gender" in row}
     rows = [row | {"id": f"u{number}"} for number, row in enumerate(rows)]
+    rows = [row | ({"gender": genders[row["speaker"]]} if row["speaker"] in genders else {}) for row in rows]
     with manifest(folder, "").open("w", encoding=mark, newline="") as file:
         writer = standard.DictWriter(file, order, dialect=dialect)
         writer.writeheader()
         writer.writerows(rows)
     found = [asdict(row) for row in csv.read(folder).utterances]
-    blank = dict.fromkeys(csv.COLUMNS) | {"corpus": folder.name}
+    blank = dict.fromkeys(MANIFEST_SCHEMA.names) | {"corpus": folder.name}
     assert found == [blank | row for row in rows]
 
 
@@ -141,6 +143,20 @@ def test_ids_are_unique_and_sorted(tmp_path: Path) -> None:
     assert manifest_table(utterances)["id"].to_pylist() == ["b", "z"]
     with pytest.raises(DataError, match=r"stand for several utterances, such as z: a\.wav, a\.wav"):
         manifest_table([utterances[0], utterances[0]])
+
+
+def test_a_speaker_has_one_gender(tmp_path: Path) -> None:
+    text = "path,speaker,gender,id\na.wav,ann,,x\na.wav,ann,female,y\nb.wav,ann,male,z\n"
+    assert problems(tmp_path, text) == ["line 4: speaker ann is male, in line 3 female"]
+
+
+def test_attributes_lie_on_their_scale(tmp_path: Path) -> None:
+    path = manifest(tmp_path, "path,speaker,valence,dominance\na.wav,ann,1,7\nb.wav,ann,0.5,8\n")
+    with pytest.raises(DataError, match=r"line 3: valence 0\.5 is outside 1 to 7\n  line 3: dominance 8 is outside"):
+        csv.read(path, attribute_scale=(1, 7))
+    assert csv.read(path, attribute_scale=(0, 8)).attribute_scale == (0, 8)
+    with pytest.raises(DataError, match="the lowest value comes first"):
+        csv.read(path, attribute_scale=(8, 0))
 
 
 def test_a_path_that_is_no_file(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,10 +16,13 @@ import pytest
 import soundfile
 from filelock import FileLock
 
+from data_prep.check import check
 from data_prep.corpora import demo
-from data_prep.pipeline import Prepared, prepare
-from data_prep.shards import Shard
-from sersearch.audio import extractor, load_audio
+from data_prep.noise import NoiseCopies
+from data_prep.pipeline import Prepared, Step, prepare
+from data_prep.shards import Task
+from sersearch.audio import extractor, load_audio, mix
+from sersearch.data.place import place
 from sersearch.data.table import FeatureTable
 from sersearch.errors import ConfigError, DataError
 
@@ -43,7 +47,7 @@ def corpus(tmp_path: Path) -> Path:
     return folder
 
 
-def run(corpus: Path, out: Path, **options: float) -> Prepared:
+def run(corpus: Path, out: Path, **options: object) -> Prepared:
     return prepare("csv", corpus, "spectrogram", out, shard_size=3, **options)  # type: ignore[arg-type]
 
 
@@ -55,7 +59,7 @@ def test_two_runs_give_the_same_bytes_and_a_third_does_nothing(corpus: Path, tmp
     first, second = run(corpus, tmp_path / "a"), run(corpus, tmp_path / "b")
     assert (first.utterances, first.shards, first.written, first.rejected) == (COUNT, 3, 3, 0)
     assert content(tmp_path / "a") == content(tmp_path / "b")
-    assert first.hash == second.hash
+    assert first.hashes == second.hashes
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "a").rglob("*") if p.name != ".prep.lock"}
     again = run(corpus, tmp_path / "a")
     assert again.written == 0
@@ -90,13 +94,12 @@ def test_a_killed_run_goes_on(corpus: Path, tmp_path: Path, monkeypatch: pytest.
     run(corpus, tmp_path / "whole")
     from data_prep import pipeline
 
-    def die_after_one(shards: list[Shard], workers: int | None) -> Iterator[int]:
-        shards[0].write()
-        yield len(shards[0].rows)
+    def die_after_one(tasks: list[Task], *cluster: object) -> Iterator[tuple[int, int, float]]:
+        yield tasks[0].write()
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline, "run_shards", die_after_one)
+        patched.setattr(pipeline, "run_tasks", die_after_one)
         with pytest.raises(KeyboardInterrupt):
             run(corpus, tmp_path / "out")
     with pytest.raises(DataError, match=r"unfinished; run .* again, it goes on where it was"):
@@ -111,7 +114,7 @@ def test_a_changed_file_changes_its_shard_alone(corpus: Path, tmp_path: Path) ->
     soundfile.write(corpus / "u4.wav", np.random.default_rng(1).normal(size=4321) / 10, 16_000)
     new = run(corpus, tmp_path / "out")
     assert new.written == 1
-    assert new.hash != old.hash
+    assert new.hashes != old.hashes
     assert [name for name, data in content(tmp_path / "out").items() if data != before[name]] == ["part-00001.parquet"]
     table = FeatureTable.open(tmp_path / "out", "spectrogram")
     np.testing.assert_array_equal(table[4], extractor("spectrogram")(load_audio(corpus / "u4.wav")))
@@ -184,14 +187,18 @@ def test_a_changed_label_changes_its_shard_and_a_removed_line_its_table(corpus: 
 
 
 def test_progress_counts_utterances_from_what_is_there(corpus: Path, tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    prepare("csv", corpus, "spectrogram", tmp_path, shard_size=3, progress=lambda *step: seen.append(step))
-    assert [seen[0], seen[-1], len(seen)] == [(0, COUNT), (COUNT, COUNT), 4]
-    assert sorted(seen) == seen
+    (corpus / "u1.wav").write_bytes(b"no audio at all")
+    seen: list[Step] = []
+    run(corpus, tmp_path, max_rejected=0.2, progress=seen.append)
+    assert [(step.done, step.total) for step in (seen[0], seen[-1])] == [(0, COUNT), (COUNT, COUNT)]
+    assert [step.done for step in seen] == sorted(step.done for step in seen)
+    assert (len(seen), seen[-1].rejected) == (4, 1)
+    lengths = [soundfile.info(corpus / f"u{n}.wav").duration for n in range(COUNT) if n != 1]
+    assert seen[-1].seconds == pytest.approx(sum(lengths))
     (tmp_path / "spectrogram" / "part-00002.parquet").unlink()
     seen.clear()
-    prepare("csv", corpus, "spectrogram", tmp_path, shard_size=3, progress=lambda *step: seen.append(step))
-    assert seen == [(6, COUNT), (COUNT, COUNT)]
+    run(corpus, tmp_path, max_rejected=0.2, progress=seen.append)
+    assert [(step.done, step.total) for step in seen] == [(6, COUNT), (COUNT, COUNT)]
 
 
 @pytest.mark.parametrize(
@@ -202,7 +209,7 @@ def test_descriptions_that_are_damaged_are_written_again(corpus: Path, tmp_path:
     whole = (tmp_path / "out" / name).read_bytes()
     for damaged in (whole[:7], b""):
         (tmp_path / "out" / name).write_bytes(damaged)
-        assert run(corpus, tmp_path / "out").hash == made.hash
+        assert run(corpus, tmp_path / "out").hashes == made.hashes
         assert (tmp_path / "out" / name).read_bytes() == whole
 
 
@@ -213,6 +220,33 @@ def test_a_shard_of_which_nothing_is_left(corpus: Path, tmp_path: Path) -> None:
     assert (made.utterances, made.shards) == (COUNT - 3, 3)
     table = FeatureTable.open(tmp_path / "out", "spectrogram")
     np.testing.assert_array_equal(table[3], extractor("spectrogram")(load_audio(corpus / "u6.wav")))
+
+
+def test_it_stops_once_too_many_are_rejected(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(4):
+        (corpus / f"u{number}.wav").write_bytes(b"no audio at all")
+    decoded = counted(monkeypatch)
+    with pytest.raises(DataError, match=r"3 of 8 utterances cannot be used, more than --max-rejected 0\.25 allows"):
+        run(corpus, tmp_path / "out", max_rejected=0.25)
+    assert len(decoded) == 3, "the first shard said enough"
+
+
+def test_labels_well_outside_the_scale_are_rejected(tmp_path: Path) -> None:
+    audio, labels = (tmp_path / "iemocap/Session1" / folder for folder in ("sentences/wav", "dialog/EmoEvaluation"))
+    labels.mkdir(parents=True)
+    (audio / "Ses01F_impro01").mkdir(parents=True)
+    lines = []
+    for number, valence in enumerate((5.5, 9.0, 1.0)):
+        turn = f"Ses01F_impro01_F{number:03}"
+        soundfile.write(
+            audio / "Ses01F_impro01" / f"{turn}.wav", np.random.default_rng(0).normal(size=4000) / 10, 16_000
+        )
+        lines.append(f"[1.0 - 2.0]\t{turn}\tang\t[{valence}, 4.0, 3.0]\n")
+    (labels / "Ses01F_impro01.txt").write_text("".join(lines))
+    prepare("iemocap", tmp_path / "iemocap", "spectrogram", tmp_path / "out", max_rejected=0.5)
+    assert FeatureTable.open(tmp_path / "out", "spectrogram").utterances["valence"].tolist() == [5.5, 1.0]
+    (row,) = pq.read_table(tmp_path / "out" / "rejected.parquet").to_pylist()
+    assert row["reason"] == "valence 9 is outside the corpus's scale of 1 to 5"
 
 
 def test_nothing_usable_is_an_error_whatever_may_be_rejected(corpus: Path, tmp_path: Path) -> None:
@@ -259,6 +293,22 @@ def test_labels_without_files_count_and_files_without_labels_too(tmp_path: Path)
     assert table.utterances[["valence", "activation"]].to_numpy().tolist() == [[2.0, 4.0]] * 2
 
 
+def test_a_file_whose_name_is_in_another_encoding_is_listed(tmp_path: Path) -> None:
+    folder = tmp_path / "LibriSpeech" / "test-other" / "14" / "208"
+    folder.mkdir(parents=True)
+    (tmp_path / "LibriSpeech" / "SPEAKERS.TXT").write_text("14 | F | test-other | 25.03 | Ann\n")
+    for name in (b"14-208-0000.flac", b"\xb1.flac"):
+        path = os.fsdecode(os.fsencode(folder) + b"/" + name)
+        soundfile.write(str(folder / "new.flac"), np.random.default_rng(0).normal(size=4000) / 10, 16_000)
+        (folder / "new.flac").rename(path)
+    prepare("librispeech", tmp_path / "LibriSpeech", "spectrogram", tmp_path / "out", max_rejected=0.5)
+    (row,) = pq.read_table(tmp_path / "out" / "rejected.parquet").to_pylist()
+    assert (row["path"], row["reason"]) == (
+        "test-other/14/208/\\xb1.flac",
+        "its name is not in UTF-8; rename the file",
+    )
+
+
 def test_what_the_system_refuses_to_read_is_named(corpus: Path, tmp_path: Path) -> None:
     (corpus / "manifest.csv").write_text(f"path,speaker\n{'x' * 300}.wav,s0\n")
     with pytest.raises(
@@ -296,7 +346,7 @@ def test_a_file_that_is_new_but_the_same_gives_the_same_bytes(corpus: Path, tmp_
     before = content(tmp_path / "out")
     os.utime(corpus / "u4.wav", (1, 1))
     new = run(corpus, tmp_path / "out")
-    assert (new.written, new.hash, content(tmp_path / "out")) == (1, old.hash, before)
+    assert (new.written, new.hashes, content(tmp_path / "out")) == (1, old.hashes, before)
 
 
 def test_the_demo_corpus_is_made_where_it_is_prepared_and_says_what_it_is(
@@ -374,6 +424,168 @@ def test_a_corpus_json_that_is_damaged_is_not_guessed(corpus: Path, tmp_path: Pa
         run(corpus, tmp_path / "out")
 
 
+# --- what is there is taken over --------------------------------------------------------------------------------------
+
+
+def test_what_is_new_is_extracted_and_nothing_else(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(corpus, tmp_path / "out")
+    before = content(tmp_path / "out")
+    soundfile.write(corpus / "a0.wav", np.random.default_rng(9).normal(size=5000) / 10, 16_000)
+    with (corpus / "manifest.csv").open("a") as file:
+        file.write("\na0.wav,s0,female,joy\n")
+    decoded = counted(monkeypatch)
+    made = run(corpus, tmp_path / "out")
+    assert (made.written, made.utterances) == (3, COUNT + 1), "it is the first now, and every shard another"
+    assert decoded == ["a0.wav"]
+    whole = run(corpus, tmp_path / "whole")
+    assert content(tmp_path / "out") == content(tmp_path / "whole") != before
+    assert made.hashes == whole.hashes
+    assert not list((tmp_path / "out" / "spectrogram").glob(".old-*"))
+
+
+def test_a_changed_label_costs_no_extraction(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(corpus, tmp_path / "out")
+    manifest = corpus / "manifest.csv"
+    manifest.write_text(manifest.read_text().replace("joy", "anger"))
+    decoded = counted(monkeypatch)
+    assert run(corpus, tmp_path / "out").written == 2
+    assert decoded == []
+    assert set(FeatureTable.open(tmp_path / "out", "spectrogram").utterances["emotion"].dropna()) == {"anger"}
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files that are decoded from now on; tasks run in this process."""
+    from data_prep import pipeline, shards
+
+    decoded: list[str] = []
+
+    def load(path: Path, *span: float | None) -> np.ndarray:
+        decoded.append(path.name)
+        return load_audio(path, *span)
+
+    monkeypatch.setattr(shards, "load_audio", load)
+    monkeypatch.setattr(pipeline, "run_tasks", lambda tasks, *cluster: (task.write() for task in tasks))
+    return decoded
+
+
+def test_several_feature_sets_are_made_from_audio_that_is_decoded_once(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = counted(monkeypatch)
+    made = prepare("csv", corpus, ["spectrogram", "mel"], tmp_path / "out", shard_size=3)
+    assert sorted(decoded) == [f"u{n}.wav" for n in range(COUNT)]
+    assert made.hashes.keys() == {"spectrogram", "mel"}
+    one = prepare("csv", corpus, "mel", tmp_path / "alone", shard_size=3)
+    assert one.hashes["mel"] == made.hashes["mel"]
+    table = FeatureTable.open(tmp_path / "out", "mel")
+    assert table.frames.dtype == np.float16
+    expected = extractor("mel")(load_audio(corpus / "u2.wav"))
+    np.testing.assert_array_equal(table[2], expected.astype(np.float16))
+
+
+def test_a_feature_set_that_is_added_leaves_the_others_alone(corpus: Path, tmp_path: Path) -> None:
+    (corpus / "u1.wav").write_bytes(b"no audio at all")
+    run(corpus, tmp_path / "out", max_rejected=0.2)
+    before = content(tmp_path / "out")
+    prepare("csv", corpus, "functionals", tmp_path / "out", shard_size=3, max_rejected=0.2)
+    assert content(tmp_path / "out") == before
+    table = FeatureTable.open(tmp_path / "out", "functionals")
+    assert table.frames.shape == (COUNT - 1, 6373)
+    assert table.card["frame_rate"] is None
+    (part,) = {p.name: p for p in (tmp_path / "out" / "functionals").glob("part-00000.parquet")}.values()
+    assert pq.read_schema(part).field("features").type.list_size == 6373
+    listed = pq.read_table(tmp_path / "out" / "rejected.parquet").to_pylist()
+    assert [(row["path"], row["features"]) for row in listed] == [("u1.wav", "functionals"), ("u1.wav", "spectrogram")]
+
+
+# --- visual features --------------------------------------------------------------------------------------------------
+
+
+def test_visual_features_stand_beside_the_audio_s(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(corpus, tmp_path / "out")
+    before = FeatureTable.open(tmp_path / "out", "spectrogram").frames.copy()
+    (tmp_path / "faces" / "deep").mkdir(parents=True)
+    for number in range(1, COUNT):
+        np.save(tmp_path / "faces" / "deep" / f"u{number}.npy", np.full((3, 5), number))
+    with pytest.raises(ConfigError, match="--features visual needs --visual"):
+        prepare("csv", corpus, "visual", tmp_path / "out")
+    decoded = counted(monkeypatch)
+    made = prepare(
+        "csv",
+        corpus,
+        ["spectrogram", "visual"],
+        tmp_path / "out",
+        visual=tmp_path / "faces",
+        shard_size=3,
+        max_rejected=0.2,
+    )
+    assert len(decoded) == COUNT, "for the durations; spectrograms are taken over"
+    assert (made.utterances, made.rejected) == (COUNT, 1)
+    table = FeatureTable.open(tmp_path / "out", "visual")
+    assert (table.dims, len(table), table[0].tolist()) == (5, COUNT - 1, [[1] * 5] * 3)
+    np.testing.assert_array_equal(FeatureTable.open(tmp_path / "out", "spectrogram").frames, before)
+    (row,) = pq.read_table(tmp_path / "out" / "rejected.parquet").to_pylist()
+    assert (row["id"], row["features"]) == ("u0", "visual")
+    assert row["reason"] == "no file of visual features is called as it is"
+    np.save(tmp_path / "faces" / "u1.npy", np.zeros((3, 5)))
+    with pytest.raises(DataError, match="have one name"):
+        prepare("csv", corpus, "visual", tmp_path / "out", visual=tmp_path / "faces")
+
+
+# --- object stores ----------------------------------------------------------------------------------------------------
+
+
+def test_an_object_store_holds_the_same_bytes_as_a_disk(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    counted(monkeypatch)  # the store is this process's memory: tasks have to run here
+    store = place(f"memory://bucket/{tmp_path.name}")
+    made, whole = run(corpus, store), run(corpus, tmp_path / "disk")
+    assert content(store) == content(tmp_path / "disk")
+    assert made.hashes == whole.hashes
+    assert run(corpus, store).written == 0
+    assert not [path for path in store.glob("**/*") if "tmp" in path.name or path.name == ".prep.lock"]
+    table = FeatureTable.open(str(store), "spectrogram")
+    np.testing.assert_array_equal(table.frames, FeatureTable.open(tmp_path / "disk", "spectrogram").frames)
+    near = sorted(path.name.partition("-")[0] for path in (tmp_path / "cache" / "sersearch").glob("*/[fr]*"))
+    assert near == ["frames", "rows"], "what training maps lies on a disk"
+    (corpus / "u1.wav").write_bytes((corpus / "u2.wav").read_bytes())
+    assert run(corpus, store).written == 1
+    assert list(check(store)) == []
+    assert not list((store / "spectrogram").glob(".old-*"))
+
+
+# --- noise ------------------------------------------------------------------------------------------------------------
+
+
+def test_noisy_copies_are_what_the_extractor_makes_of_the_mixture(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "noise").mkdir()
+    noise = np.random.default_rng(5).normal(size=48_000) / 10
+    soundfile.write(tmp_path / "noise" / "n.wav", noise, 16_000)
+    copies = NoiseCopies(tmp_path / "noise", (10, 0))
+    made = run(corpus, tmp_path / "out", noise=copies)
+    assert made.utterances == 3 * COUNT
+    assert "one noise for 2 speakers" in made.notes[0]
+    table = FeatureTable.open(tmp_path / "out", "spectrogram")
+    rows = table.utterances.set_index("id")
+    assert rows["condition"].value_counts().to_dict() == {"clean": COUNT, "snr10": COUNT, "snr0": COUNT}
+    at = table.utterances["id"].tolist().index("u3_snr0")
+    mixture = mix(
+        load_audio(corpus / "u3.wav"), load_audio(tmp_path / "noise" / "n.wav"), 0, rows["noise_start"]["u3_snr0"]
+    )
+    np.testing.assert_array_equal(table[at], extractor("spectrogram")(mixture))
+    assert run(corpus, tmp_path / "out", noise=copies).written == 0
+    soundfile.write(tmp_path / "noise" / "n.wav", noise / 2, 16_000)
+    assert run(corpus, tmp_path / "out", noise=copies).written == made.shards, "another noise, other copies"
+
+
+# --- killed -----------------------------------------------------------------------------------------------------------
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -381,8 +593,8 @@ os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
 import ray
 ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
 from data_prep.pipeline import prepare
-def die(done, total):
-    if done:
+def die(step):
+    if step.done:
         os.kill(os.getpid(), signal.SIGKILL)
 prepare("csv", Path(sys.argv[1]), "spectrogram", Path(sys.argv[2]), shard_size=1, progress=die)
 """
@@ -396,5 +608,46 @@ def test_a_process_that_is_killed_leaves_whole_shards_and_the_rest_is_made(corpu
     again = prepare("csv", corpus, "spectrogram", tmp_path / "out", shard_size=1)
     whole = prepare("csv", corpus, "spectrogram", tmp_path / "whole", shard_size=1)
     assert again.written < COUNT == whole.written
-    assert again.hash == whole.hash
+    assert again.hashes == whole.hashes
     assert content(tmp_path / "out") == content(tmp_path / "whole")
+
+
+AGAIN = """
+import sys
+from pathlib import Path
+from data_prep.pipeline import prepare
+prepare("csv", Path(sys.argv[1]), ["spectrogram", "mel"], Path(sys.argv[2]), shard_size=1, workers=2)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_killed_at_ten_moments_it_ends_with_the_same_bytes(corpus: Path, tmp_path: Path) -> None:
+    lines = (corpus / "manifest.csv").read_text().splitlines()
+    for number in range(COUNT, 60):
+        (corpus / f"u{number}.wav").write_bytes((corpus / f"u{number % COUNT}.wav").read_bytes())
+        lines.append(f"u{number}.wav,s{number % 2},female,joy")
+    (corpus / "manifest.csv").write_text("\n".join(lines))
+
+    def start(out: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", AGAIN, str(corpus), str(tmp_path / out)]
+        return subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+
+    began = time.monotonic()
+    assert start("whole").wait(300) == 0
+    took = time.monotonic() - began
+    rng, killed = np.random.default_rng(0), 0
+    for moment in sorted(rng.uniform(0.3, 1, 10)):
+        process = start("out")
+        try:
+            process.wait(moment * took)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            killed += 1
+    assert killed >= 3, "or nothing was shown"
+    assert start("out").wait(300) == 0
+    for features in ("spectrogram", "mel"):
+        parts = {p.name: p.read_bytes() for p in (tmp_path / "out" / features).iterdir()}
+        assert parts == {p.name: p.read_bytes() for p in (tmp_path / "whole" / features).iterdir()}
+    assert list(check(tmp_path / "out")) == []

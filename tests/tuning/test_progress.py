@@ -94,7 +94,7 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(capsys: pytest.Capture
     assert "an epoch and core; at most" in out
     assert "MiB for checkpoints" in out
     new = set(tmp_path.rglob("*")) - set(before)
-    assert {p.name for p in new} <= {".frames.lock"} | {p.name for p in new if p.name.startswith("frames-")}
+    assert {p.name for p in new} <= {".frames.lock"} | {p.name for p in new if p.name.startswith(("frames-", "rows-"))}
     assert not (tmp_path / "studies").exists()
 
 

@@ -1,0 +1,91 @@
+"""`sersearch data check`: is a prepared corpus what its cards say, shard by shard, and is nothing lost?"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sersearch.data.place import read_parquet
+from sersearch.data.schema import MANIFEST_SCHEMA, feature_schema
+from sersearch.errors import DataError
+
+
+def feature_sets(root: Path) -> list[str]:
+    """The feature sets of a prepared corpus, finished or not; :class:`DataError` for what is none."""
+    if not (root / "corpus.json").is_file():
+        raise DataError(f"{root}: not a prepared corpus (it has no corpus.json); `sersearch prep` makes one")
+    return sorted({path.parent.name for path in [*root.glob("*/card.json"), *root.glob("*/part-*.json")]})
+
+
+def check(root: Path) -> Iterator[str]:
+    """What is wrong with the prepared corpus in `root`, a sentence each: reads and hashes every shard."""
+    names = feature_sets(root)
+    try:
+        manifest = set(read_parquet(root / "manifest.parquet", columns=["id"])["id"].to_pylist())
+        rejected = read_parquet(root / "rejected.parquet").to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        yield f"{root}: manifest.parquet or rejected.parquet cannot be read ({error})"
+        return
+    if not names:
+        yield f"{root}: no features; `sersearch prep` has not finished"
+    for name in names:
+        refused = {row["id"] for row in rejected if row["features"] == name}
+        yield from _check_set(root / name, manifest - refused)
+
+
+def _check_set(folder: Path, expected: set[str]) -> Iterator[str]:
+    """What is wrong with one feature set, which ought to have the utterances `expected`."""
+    path = folder / "card.json"
+    if not path.is_file():
+        yield f"{folder}: unfinished (no card.json); run `sersearch prep` again, it goes on where it was"
+        return
+    try:
+        card = json.loads(path.read_text("utf-8"))
+        shards, schema = card["shards"], feature_schema(card)
+        total = hashlib.sha256("".join(shard["sha256"] for shard in shards).encode()).hexdigest()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        yield f"{path}: cannot be read ({error})"
+        return
+    if total != card.get("hash"):
+        yield f"{path}: its hash is not that of its shards"
+    found: set[str] = set()
+    for shard in shards:
+        problems, ids = _check_shard(folder / str(shard["file"]), shard, schema)
+        yield from problems
+        found |= ids
+    named = {shard["file"] for shard in shards}
+    for extra in sorted(file.name for file in folder.glob("part-*.parquet") if file.name not in named):
+        yield f"{folder / extra}: stands in no card"
+    if lost := sorted(expected - found):
+        yield f"{folder}: {len(lost)} utterances of the manifest are missing, such as {lost[0]}; prepare it again"
+    if strange := sorted(found - expected):
+        yield f"{folder}: {len(strange)} utterances are not in the manifest, such as {strange[0]}; prepare it again"
+
+
+def _check_shard(path: Path, shard: dict[str, Any], schema: pa.Schema) -> tuple[list[str], set[str]]:
+    """What is wrong with one shard, and its utterances."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return [f"{path}: cannot be read ({error.strerror})"], set()
+    if hashlib.sha256(content).hexdigest() != shard["sha256"]:
+        return [f"{path}: damaged (another hash than in card.json); delete it and run `sersearch prep` again"], set()
+    table = pq.read_table(pa.BufferReader(content), columns=[*MANIFEST_SCHEMA.names, "frames"])
+    problems = []
+    seen = pq.read_schema(pa.BufferReader(content)).remove_metadata()
+    if not seen.equals(schema):
+        wrong = sorted(set(map(str, schema)) ^ set(map(str, seen)))
+        problems.append(f"{path}: its columns are not those of its card: {'; '.join(wrong[:4])}")
+    ids = table["id"].to_pylist()
+    for what, count in (("rows", len(ids)), ("frames", sum(table["frames"].to_pylist()))):
+        if count != shard[what]:
+            problems.append(f"{path}: {count} {what}, its card says {shard[what]}")
+    if len(set(ids)) < len(ids):
+        problems.append(f"{path}: an utterance stands in it twice")
+    return problems, set(ids)

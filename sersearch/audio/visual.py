@@ -1,0 +1,122 @@
+"""Visual features of an utterance, from the file that another program wrote: OpenFace's CSV, or a NumPy array.
+
+They are not extracted here, but read, checked and stored beside the audio's, in the same order of utterances.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sersearch.errors import AudioError, ConfigError
+
+INTENSITIES = tuple(f"AU{n:02d}_r" for n in (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45))
+PRESENCES = tuple(f"AU{n:02d}_c" for n in (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 28, 45))
+SUFFIXES = (".csv", ".npy")
+
+
+@dataclass(frozen=True)
+class Visual:
+    """What both sets have in common."""
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1  # goes up when the same parameters give other numbers
+
+    dims: int
+    frame_rate: float = 30.0
+    """Frames a second: OpenFace's are moved onto this grid by their timestamps; an array is taken to have it."""
+
+    def card(self) -> dict[str, Any]:
+        """As an audio extractor's: plain JSON."""
+        return {
+            "features": self.name,
+            "version": self.version,
+            "dims": self.dims,
+            "rate": None,
+            "frame_rate": self.frame_rate,
+            "dtype": "float32",
+            "parameters": asdict(self),
+            "versions": {"numpy": version("numpy")},
+        }
+
+    def read(self, path: Path) -> NDArray[np.float32]:
+        """The file's features (N_v, dims) float32. Raises :class:`AudioError` for what isn't such a file."""
+        if not path.is_file():
+            raise AudioError(f"{path}: no such file of visual features")
+        matrix = self._read(path)
+        if len(matrix) == 0:
+            raise AudioError(f"{path}: no frames")
+        if bad := int((~np.isfinite(matrix)).sum()):
+            raise AudioError(f"{path}: {bad} values are NaN or infinite")
+        return np.ascontiguousarray(matrix, np.float32)
+
+    def _read(self, path: Path) -> NDArray[Any]:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class OpenFace(Visual):
+    """Action units of OpenFace 2's CSV: 17 intensities (0 to 5), then 18 presences (0 or 1), a frame: (N_v, 35)."""
+
+    name: ClassVar[str] = "openface"
+
+    dims: int = len(INTENSITIES) + len(PRESENCES)
+
+    def _read(self, path: Path) -> NDArray[Any]:
+        import pandas as pd  # here, because a prediction from audio needs none
+
+        try:
+            table = pd.read_csv(path, skipinitialspace=True)
+        except (ValueError, OSError) as error:
+            raise AudioError(f"{path}: not a CSV file of OpenFace ({error})") from error
+        if missing := [name for name in ("timestamp", *INTENSITIES, *PRESENCES) if name not in table]:
+            raise AudioError(f"{path}: no column {', '.join(missing[:3])}; expected a CSV file of OpenFace")
+        times, units = table["timestamp"].to_numpy(float), table[[*INTENSITIES, *PRESENCES]].to_numpy(float)
+        if not np.isfinite(times).all() or (np.diff(times) < 0).any():
+            raise AudioError(f"{path}: its timestamps do not ascend")
+        return units if len(times) < 2 else units[self._nearest(times)]
+
+    def _nearest(self, times: NDArray[Any]) -> NDArray[Any]:
+        """For each point of the grid from the first to the last of `times` (s), the frame that is nearest."""
+        count = round((times[-1] - times[0]) * self.frame_rate) + 1
+        grid = times[0] + np.arange(count) / self.frame_rate
+        after = np.searchsorted(times, grid).clip(1, len(times) - 1)
+        nearest: NDArray[Any] = after - (grid - times[after - 1] <= times[after] - grid)
+        return nearest
+
+
+@dataclass(frozen=True)
+class Embeddings(Visual):
+    """Rows of a NumPy array (N_v, D), such as a face network's; a vector (D,) is a sequence of length 1."""
+
+    name: ClassVar[str] = "visual"
+
+    @classmethod
+    def of(cls, path: Path) -> Embeddings:
+        """The set to which the array in `path` belongs: its D decides. Raises :class:`ConfigError`."""
+        try:
+            return cls(dims=int(_array(path).shape[-1]))
+        except AudioError as error:
+            raise ConfigError(f"--features visual: {error}") from None
+
+    def _read(self, path: Path) -> NDArray[Any]:
+        array = np.atleast_2d(_array(path))
+        if array.shape[1] != self.dims:
+            raise AudioError(f"{path}: vectors of {array.shape[1]} numbers; the corpus's others have {self.dims}")
+        return array
+
+
+def _array(path: Path) -> NDArray[Any]:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise AudioError(f"{path}: not a NumPy array ({error})") from error
+    if not isinstance(array, np.ndarray) or array.ndim not in (1, 2) or array.dtype.kind not in "fiu" or not array.size:
+        seen = f"shape {array.shape}, {array.dtype}" if isinstance(array, np.ndarray) else "several arrays"
+        raise AudioError(f"{path}: {seen}; expected numbers (N_v, D)")
+    return array

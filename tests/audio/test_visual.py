@@ -1,0 +1,105 @@
+"""Visual features from files: OpenFace's CSV and NumPy arrays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sersearch.audio import Embeddings, OpenFace, visual_from_card
+from sersearch.audio.visual import INTENSITIES, PRESENCES
+from sersearch.errors import AudioError, ConfigError
+
+
+def openface(path: Path, times: list[float], *, gap: str = " ", lacking: str = "") -> Path:
+    """A CSV of OpenFace in which the first intensity is the frame's number."""
+    units = [name for name in (*INTENSITIES, *PRESENCES) if name != lacking]
+    lines = [("," + gap).join(["frame", "face_id", "timestamp", "confidence", "success", *units])]
+    for number, time in enumerate(times):
+        values = [number, 0, time, 0.98, 1, number, *([0.5] * (len(units) - 1))]
+        lines.append(("," + gap).join(map(str, values)))
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_openface_has_17_intensities_and_18_presences_a_frame(tmp_path: Path) -> None:
+    assert (len(INTENSITIES), len(PRESENCES), OpenFace().dims) == (17, 18, 35)
+    for gap in (" ", ""):
+        found = OpenFace().read(openface(tmp_path / "a.csv", [n / 30 for n in range(10)], gap=gap))
+        assert (found.shape, found.dtype) == ((10, 35), np.float32)
+        assert found[:, 0].tolist() == list(range(10))
+        assert set(found[:, 1:].ravel()) == {0.5}
+
+
+@given(rate=st.floats(10, 60), count=st.integers(2, 80), start=st.floats(0, 5))
+def test_frames_are_the_nearest_in_time_on_the_grid(
+    tmp_path_factory: pytest.TempPathFactory, rate: float, count: int, start: float
+) -> None:
+    times = [round(start + n / rate, 3) for n in range(count)]
+    found = OpenFace().read(openface(tmp_path_factory.getbasetemp() / "grid.csv", times))[:, 0]
+    assert len(found) == round((times[-1] - times[0]) * 30) + 1
+    for place, frame in enumerate(found):
+        distance = np.abs(np.array(times) - (times[0] + place / 30))
+        assert distance[int(frame)] == pytest.approx(distance.min(), abs=1e-9)
+
+
+def test_a_frame_that_was_lost_is_its_neighbour(tmp_path: Path) -> None:
+    times = [n / 30 for n in range(10) if n not in (3, 4)]
+    assert OpenFace().read(openface(tmp_path / "a.csv", times))[:, 0].tolist() == [0, 1, 2, 2, 3, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "no such file of visual features"),
+        ("", "not a CSV file of OpenFace"),
+        ("a,b\n1,2\n", "no column timestamp, AU01_r, AU02_r; expected a CSV file of OpenFace"),
+    ],
+)
+def test_what_is_not_openface_s(tmp_path: Path, text: str | None, message: str) -> None:
+    if text is not None:
+        (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(AudioError, match=message):
+        OpenFace().read(tmp_path / "a.csv")
+
+
+def test_damage_in_openface_s(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match="no column AU28_c"):
+        OpenFace().read(openface(tmp_path / "a.csv", [0, 0.1], lacking="AU28_c"))
+    with pytest.raises(AudioError, match="its timestamps do not ascend"):
+        OpenFace().read(openface(tmp_path / "a.csv", [0.1, 0]))
+    with pytest.raises(AudioError, match="no frames"):
+        OpenFace().read(openface(tmp_path / "a.csv", []))
+
+
+def test_arrays_are_sequences_and_a_vector_is_one_of_length_1(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.arange(12, dtype=np.int64).reshape(3, 4))
+    np.save(tmp_path / "b.npy", np.arange(4, dtype=np.float64))
+    visual = Embeddings.of(tmp_path / "a.npy")
+    assert visual.dims == Embeddings.of(tmp_path / "b.npy").dims == 4
+    assert visual.read(tmp_path / "a.npy").tolist() == np.arange(12).reshape(3, 4).tolist()
+    assert visual.read(tmp_path / "b.npy").tolist() == [[0, 1, 2, 3]]
+    assert visual_from_card(visual.card()) == visual
+    assert visual_from_card({"features": "mel"}) is None
+
+
+def test_arrays_that_cannot_be(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    visual = Embeddings(dims=4)
+    for array, message in (
+        (np.zeros((2, 3)), "vectors of 3 numbers; the corpus's others have 4"),
+        (np.zeros((2, 2, 4)), r"shape \(2, 2, 4\), float64; expected numbers"),
+        (np.array(["a"]), "expected numbers"),
+        (np.full((2, 4), np.nan), "8 values are NaN or infinite"),
+    ):
+        np.save(path, array)
+        with pytest.raises(AudioError, match=message):
+            visual.read(path)
+    np.save(path, np.array([{"a": 1}]), allow_pickle=True)
+    with pytest.raises(AudioError, match="not a NumPy array"):
+        visual.read(path)
+    with pytest.raises(ConfigError, match=r"--features visual: .*not a NumPy array"):
+        Embeddings.of(path)
