@@ -1,4 +1,4 @@
-"""All benchmarks as one table: `python -m benchmarks [command overhead memory step] [--markdown] [--quick]`."""
+"""All benchmarks as one table: `python -m benchmarks [command overhead memory prep step] [--markdown] [--quick]`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import command, memory, overhead, step
+from benchmarks import command, memory, overhead, prep, step
 from benchmarks.rows import Row
 from sersearch.training import CPU_ENVIRONMENT
 
-SUBJECTS = {"command": command.rows, "overhead": overhead.rows, "memory": memory.rows, "step": step.rows}
+SUBJECTS = {
+    "command": command.rows,
+    "overhead": overhead.rows,
+    "memory": memory.rows,
+    "prep": prep.rows,
+    "step": step.rows,
+}
 
 
 def main(
