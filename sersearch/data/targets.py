@@ -108,10 +108,10 @@ def _on_scale(table: FeatureTable, attribute: str, known: np.ndarray) -> np.ndar
             f"{table.root}: levels of {attribute} need the scale on which it was rated, but corpus.json has no "
             "attribute_scale; prepare the corpus with its scale (csv: --set attribute_scale=[1,7]), or use clusters"
         )
-    low, high = map(float, scale)
+    low, high = float(scale[0]), float(scale[1])
     values = table.utterances[attribute].to_numpy(np.float64, na_value=np.nan)
     # Rounded, so that a mapped value that falls on a boundary is on it.
-    mapped: np.ndarray = np.round((values - low) / (high - low) * 4 + 1, 6)
+    mapped = np.round(affine(values, (low, high), (1, 5)), 6)
     outside = np.flatnonzero(known & ~(np.abs(mapped - 3) <= 2 + SLACK))
     if len(outside):
         name, value = table.utterances["id"].iloc[outside[0]], values[outside[0]]
@@ -120,6 +120,15 @@ def _on_scale(table: FeatureTable, attribute: str, known: np.ndarray) -> np.ndar
             f"{high:g} ({len(outside)} such utterances); correct the labels or attribute_scale and prepare again"
         )
     return mapped
+
+
+def affine(values: np.ndarray, source: tuple[float, float], target: tuple[float, float]) -> np.ndarray:
+    """Attribute values rated on the scale `source` as they would read on `target`: ends to ends, straight between.
+
+    The ladder paper (TASLP 2020, cross-corpus evaluation) maps MSP-Podcast's 1 to 7 so onto the scales of other corpora.
+    """
+    moved: np.ndarray = target[0] + (values - source[0]) * (target[1] - target[0]) / (source[1] - source[0])
+    return moved
 
 
 def _clusters(table: FeatureTable, known: np.ndarray, train_rows: np.ndarray, count: int) -> np.ndarray:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sersearch.data.targets import TARGETS, labelled, strata, target_codes
+from sersearch.data.targets import TARGETS, affine, labelled, strata, target_codes
 from sersearch.errors import ConfigError, DataError
 
 NO_ROWS = np.zeros(0, np.int64)
@@ -132,3 +132,10 @@ def test_labelled_agrees_with_the_codes_and_the_strata(memory_table, target):
     assert ((codes >= 0) == labelled(table, target)).all()
     assert ((strata(table, target) >= 0) == labelled(table, target)).all()
     assert codes.max() < len(classes)
+
+
+def test_scales_are_mapped_ends_to_ends():
+    values = np.array([1.0, 4.0, 7.0, np.nan])
+    np.testing.assert_array_equal(affine(values, (1, 7), (1, 5)), [1, 3, 5, np.nan])
+    np.testing.assert_array_equal(affine(values, (1, 7), (-1, 1)), [-1, 0, 1, np.nan])
+    np.testing.assert_allclose(affine(affine(values, (1, 7), (1, 5)), (1, 5), (1, 7)), values)
