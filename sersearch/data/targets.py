@@ -125,7 +125,7 @@ def _on_scale(table: FeatureTable, attribute: str, known: np.ndarray) -> np.ndar
 def affine(values: np.ndarray, source: tuple[float, float], target: tuple[float, float]) -> np.ndarray:
     """Attribute values rated on the scale `source` as they would read on `target`: ends to ends, straight between.
 
-    The ladder paper (TASLP 2020, cross-corpus evaluation) maps MSP-Podcast's 1 to 7 so onto the scales of other corpora.
+    The ladder paper (TASLP 2020, section V-B) maps MSP-Podcast's 1 to 7 so onto the scales of other corpora.
     """
     moved: np.ndarray = target[0] + (values - source[0]) * (target[1] - target[0]) / (source[1] - source[0])
     return moved
