@@ -40,6 +40,7 @@ from sersearch.errors import ConfigError, DataError
 
 SHARD_SIZE = 128  # utterances
 SHOWN = 10  # rejected utterances in an error
+ENOUGH = 100  # rejected utterances that are worth seeing together, before a run that has too many is ended
 
 
 @dataclass(frozen=True)
@@ -262,13 +263,9 @@ def _shards(
     shards = []
     for number, start in enumerate(range(0, len(manifest), size)):
         rows = manifest.slice(start, size).to_pylist()
-        keys, total = source.row_keys(rows)
-        name, seen = f"part-{number:05d}.parquet", source.visual_keys(rows)
-        parts = [
-            Part.of(out / card["features"] / name, card, rows, seen if card["features"] in VISUAL else keys)
-            for card in cards
-        ]
-        shards.append(Shard(len(rows), total, parts))
+        keys, name = source.keys(rows), f"part-{number:05d}.parquet"
+        parts = [Part.of(out / card["features"] / name, card, rows, keys) for card in cards]
+        shards.append(Shard(len(rows), keys.size, parts))
     return shards
 
 
@@ -283,7 +280,7 @@ def _extract(
 ) -> int:
     """Write the parts that are not there yet; the number of their shards. Ray starts for these alone.
 
-    More than `most` rows rejected, in these parts alone, end it early.
+    More than `most` rows rejected end it early, once there are some to show.
     """
     undone = {number: [part for part in shard.parts if not part.done()] for number, shard in enumerate(shards)}
     pending = {number: parts for number, parts in undone.items() if parts}
@@ -309,14 +306,14 @@ def _extract(
         still()
         if progress:
             progress(step)
-        if step.rejected > most:
+        if step.rejected > max(most, ENOUGH):
             break
     return len(pending)
 
 
 def _known(source: Source, number: int, part: Part, old: dict[str, tuple[str, int]]) -> dict[int, tuple[str, int]]:
     """Rows of shard `number` that an old part has."""
-    keys = source.keys_of(part.card, source.rows(number)) if old else []
+    keys = source.keys(source.rows(number)).of(part.card) if old else []
     return {row: old[key] for row, key in enumerate(keys) if key in old}
 
 

@@ -36,6 +36,19 @@ ADDED = ("duration", "frames", "audio_sha256", "features")
 
 
 @dataclass(frozen=True)
+class Keys:
+    """Hashes of span, noise, and the files' sizes and times, a row each; and the bytes of all audio files."""
+
+    audio: list[str]
+    visual: list[str]
+    size: int
+
+    def of(self, card: Mapping[str, Any]) -> list[str]:
+        """Those that count for the feature set of `card`."""
+        return self.visual if card["features"] in VISUAL else self.audio
+
+
+@dataclass(frozen=True)
 class Source:
     """Where the rows of all shards are, and their audio and noises."""
 
@@ -49,26 +62,18 @@ class Source:
             rows: list[dict[str, Any]] = pq.ParquetFile(file).read_row_group(number).to_pylist()
         return rows
 
-    def visual_keys(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-        """What each row's visual features depend on, hashed."""
-        return [_digest([row["visual"], row["visual"] and _stamp(self.root / row["visual"])])[:24] for row in rows]
-
-    def row_keys(self, rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], int]:
-        """What each row's audio features depend on beside the extractor (span, noise, its files' sizes and times),
-        hashed; and the bytes of all files.
-        """
-        keys, total = [], 0
+    def keys(self, rows: Sequence[Mapping[str, Any]]) -> Keys:
+        """What the features of `rows` depend on beside the extractor."""
+        audio, visual, size = [], [], 0
         for row in rows:
             files = [_stamp(self.root / row["path"])]
-            total += files[0][0] if files[0] else 0
+            size += files[0][0] if files[0] else 0
             if row["noise"] is not None:
                 files.append(_stamp(self.noise_file(row)))
-            keys.append(_digest([[row[name] for name in DECISIVE], files])[:24])
-        return keys, total
-
-    def keys_of(self, card: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
-        """The keys of rows for the feature set of `card`."""
-        return self.visual_keys(rows) if card["features"] in VISUAL else self.row_keys(rows)[0]
+            audio.append(_digest([[row[name] for name in DECISIVE], files])[:24])
+            seen = row["visual"] and _stamp(self.root / row["visual"])
+            visual.append(_digest([audio[-1], row["visual"], seen])[:24])
+        return Keys(audio, visual, size)
 
     def noise_file(self, row: Mapping[str, Any]) -> Path:
         """The file of a row's noise."""
@@ -97,9 +102,9 @@ class Part:
     key: str
 
     @classmethod
-    def of(cls, path: Path, card: dict[str, Any], rows: Sequence[Mapping[str, Any]], row_keys: Sequence[str]) -> Part:
+    def of(cls, path: Path, card: dict[str, Any], rows: Sequence[Mapping[str, Any]], keys: Keys) -> Part:
         """The part of `rows`, labels included, of the extractor that wrote `card`."""
-        return cls(path, card, _digest([rows, row_keys, decisive(card)]))
+        return cls(path, card, _digest([rows, keys.of(card), decisive(card)]))
 
     def done(self) -> bool:
         """Whether the file is there, whole, and made from what the corpus and the extractor are now."""
@@ -139,10 +144,8 @@ class Task:
     def write(self) -> tuple[int, int, float]:
         """Write the parts; returns rows, rejected ones and seconds of audio."""
         rows = self.source.rows(self.number)
-        writers = [
-            _Writer(part, known, self.source.keys_of(part.card, rows))
-            for part, known in zip(self.parts, self.known, strict=True)
-        ]
+        keys = self.source.keys(rows)
+        writers = [_Writer(p, known, keys.of(p.card)) for p, known in zip(self.parts, self.known, strict=True)]
         for index, row in enumerate(rows):
             new = [writer for writer in writers if not writer.take(index, row)]
             if not new:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sersearch.audio.card import make_card
 from sersearch.audio.decode import RATE
 from sersearch.errors import AudioError
 
@@ -32,16 +32,9 @@ class OpenSmile:
 
     def card(self) -> dict[str, Any]:
         """What decides the numbers, and under `versions` the libraries that they were made with: plain JSON."""
-        return {
-            "features": self.name,
-            "version": self.version,
-            "dims": self.dims,
-            "rate": RATE,
-            "frame_rate": self.frame_rate,
-            "dtype": "float32",
-            "parameters": asdict(self),
-            "versions": {package: version(package) for package in ("numpy", "opensmile", "soundfile", "soxr")},
-        }
+        return make_card(
+            self, frame_rate=self.frame_rate, dtype="float32", packages=("numpy", "opensmile", "soundfile", "soxr")
+        )
 
     def __call__(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """Features (T, dims) of `samples` (n,), clipped to what 16 bits hold.

@@ -6,14 +6,14 @@ librosa costs every process, `sersearch predict` included, seconds of imports an
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sersearch.audio.card import make_card
 from sersearch.audio.decode import RATE
 from sersearch.errors import AudioError
 
@@ -33,16 +33,7 @@ class FilterBank:
 
     def card(self) -> dict[str, Any]:
         """What decides the numbers, and under `versions` the libraries that they were made with: plain JSON."""
-        return {
-            "features": self.name,
-            "version": self.version,
-            "dims": self.dims,
-            "rate": RATE,
-            "frame_rate": RATE / self.shift,
-            "dtype": "float16",
-            "parameters": asdict(self),
-            "versions": {package: version(package) for package in ("numpy", "soundfile", "soxr")},
-        }
+        return make_card(self, frame_rate=RATE / self.shift, dtype="float16", packages=("numpy", "soundfile", "soxr"))
 
     def _power(self, samples: NDArray[np.float32], weights: NDArray[np.float64], fft: int) -> NDArray[np.float32]:
         """Power in the bands (T, dims) of all whole windows of `samples` (n,), weighted by `weights` (window,)."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sersearch.audio.card import make_card
 from sersearch.audio.decode import RATE
 from sersearch.audio.silence import remove_silence
 from sersearch.errors import AudioError
@@ -40,16 +40,7 @@ class Spectrogram:
 
     def card(self) -> dict[str, Any]:
         """What decides the numbers, and under `versions` the libraries that they were made with: plain JSON."""
-        return {
-            "features": self.name,
-            "version": self.version,
-            "dims": self.dims,
-            "rate": RATE,
-            "frame_rate": RATE / self.shift,
-            "dtype": "float32",
-            "parameters": asdict(self),
-            "versions": {package: version(package) for package in ("numpy", "soundfile", "soxr")},
-        }
+        return make_card(self, frame_rate=RATE / self.shift, dtype="float32", packages=("numpy", "soundfile", "soxr"))
 
     def __call__(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """Features (T, 128) of `samples` (n,); :class:`AudioError` for less than one window after silence removal."""

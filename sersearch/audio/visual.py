@@ -5,14 +5,14 @@ They are not extracted here, but read, checked and stored beside the audio's, in
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sersearch.audio.card import make_card
 from sersearch.errors import AudioError, ConfigError
 
 INTENSITIES = tuple(f"AU{n:02d}_r" for n in (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45))
@@ -33,16 +33,7 @@ class Visual:
 
     def card(self) -> dict[str, Any]:
         """As an audio extractor's: plain JSON."""
-        return {
-            "features": self.name,
-            "version": self.version,
-            "dims": self.dims,
-            "rate": None,
-            "frame_rate": self.frame_rate,
-            "dtype": "float32",
-            "parameters": asdict(self),
-            "versions": {"numpy": version("numpy")},
-        }
+        return make_card(self, frame_rate=self.frame_rate, dtype="float32", packages=("numpy",), rate=None)
 
     def read(self, path: Path) -> NDArray[np.float32]:
         """The file's features (N_v, dims) float32. Raises :class:`AudioError` for what isn't such a file."""

@@ -226,6 +226,7 @@ def test_it_stops_once_too_many_are_rejected(corpus: Path, tmp_path: Path, monke
     for number in range(4):
         (corpus / f"u{number}.wav").write_bytes(b"no audio at all")
     decoded = counted(monkeypatch)
+    monkeypatch.setattr("data_prep.pipeline.ENOUGH", 2)
     with pytest.raises(DataError, match=r"3 of 8 utterances cannot be used, more than --max-rejected 0\.25 allows"):
         run(corpus, tmp_path / "out", max_rejected=0.25)
     assert len(decoded) == 3, "the first shard said enough"
