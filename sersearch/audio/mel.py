@@ -12,12 +12,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from sersearch.audio.card import make_card
 from sersearch.audio.decode import RATE
 from sersearch.errors import AudioError
 
-BLOCK = 128  # frames transformed at once: they stay in the processor's cache
+BLOCK = 64  # frames transformed at once: they stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,14 @@ class FilterBank:
     def _power(self, samples: NDArray[np.float32], weights: NDArray[np.float64], fft: int) -> NDArray[np.float32]:
         """Power in the bands (T, dims) of all whole windows of `samples` (n,), weighted by `weights` (window,)."""
         frames = np.lib.stride_tricks.sliding_window_view(samples, self.window)[:: self.shift]
-        filters = mel_filters(self.dims, fft)
-        power = np.empty((len(frames), self.dims), np.float32)
+        power = np.empty((fft // 2 + 1, len(frames)), np.float32)
         for i in range(0, len(frames), BLOCK):
-            # In float64: what is 70 dB below the loudest would drown in the rounding of float32.
-            spectrum = np.fft.rfft(frames[i : i + BLOCK] * weights, fft)
-            squares = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
-            np.matmul(squares, filters, out=power[i : i + BLOCK])
-        return power
+            # Transformed in float64: what is 70 dB below the loudest would drown in the rounding of float32.
+            spectrum = np.fft.rfft(frames[i : i + BLOCK] * weights, fft).astype(np.complex64)
+            power[:, i : i + BLOCK] = (spectrum.real**2 + spectrum.imag**2).T
+        # A frequency lies in two bands at most: the rest of the filters is zeros.
+        bands: NDArray[np.float32] = np.ascontiguousarray((_sparse_filters(self.dims, fft) @ power).T)
+        return bands
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,11 @@ class Mel(FilterBank):
         """Features (T, 128) of `samples` (n,); :class:`AudioError` for less than one window, and for pure silence."""
         if len(samples) < self.window:
             raise AudioError(f"{1000 * len(samples) / RATE:.0f} ms of audio; at least 32 ms are needed")
-        peak = np.abs(samples).max()
+        peak = max(samples.max(), -samples.min())
         if peak == 0:
             raise AudioError("silent (all samples are 0)")
-        mirrored = np.pad(samples / peak, self.window // 2, mode="reflect")
+        scaled, half = samples / np.float32(peak), self.window // 2
+        mirrored = np.concatenate([scaled[half:0:-1], scaled, scaled[-2 : -half - 2 : -1]])
         return self._power(mirrored, np.hanning(self.window + 1)[:-1], self.window)
 
 
@@ -106,6 +108,11 @@ class Mfb(FilterBank):
         power = self._power(samples, np.hamming(self.window + 1)[:-1], self.fft)
         logarithms: NDArray[np.float32] = np.log(np.maximum(power, np.float32(self.floor)))
         return logarithms
+
+
+@cache
+def _sparse_filters(bands: int, fft: int) -> csr_array:
+    return csr_array(mel_filters(bands, fft).T)
 
 
 @cache
