@@ -169,8 +169,6 @@ def growth(folder: Path, sizes: tuple[int, ...]) -> Iterator[Row]:
 
 def grow(corpus: str, out: str) -> None:
     """A child: prepare with the trivial extractor; print seconds and the driver's peak memory."""
-    import resource
-
     import ray
 
     from data_prep.pipeline import prepare
@@ -180,8 +178,7 @@ def grow(corpus: str, out: str) -> None:
     hook = {"worker_process_setup_hook": "benchmarks.prep.register"}
     ray.init(address="local", include_dashboard=False, log_to_driver=False, runtime_env=hook)
     took = seconds(lambda: prepare("csv", Path(corpus), "trivial", Path(out)))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": took, "mib": peak}))
+    print(json.dumps({"seconds": took, "mib": memory("VmHWM")}))  # its peak
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
@@ -213,12 +210,12 @@ def table(folder: Path, count: int) -> Iterator[Row]:
     (root / "functionals" / "card.json").write_text(json.dumps(card))
     (root / "corpus.json").write_text(json.dumps({"corpus": "big", "root": "", "synthetic": True}))
     found = [json.loads(python("benchmarks.prep", "open_table", str(root)).communicate()[0]) for _ in "123"]
-    took, memory = (statistics.median(f[key] for f in found) for key in ("open", "mib"))
+    took, grown = (statistics.median(f[key] for f in found) for key in ("open", "mib"))
     yield Row(
         f"table of {count} x 6373 ({size / 2**30:.1f} GiB): opened, first batch of 256",
         f"{took:.2f} s",
         "< 1 s",
-        f"resident memory grew by {memory:.0f} MiB, {100 * memory * 2**20 / size:.1f}% of the table (bound 5%)",
+        f"resident memory grew by {grown:.0f} MiB, {100 * grown * 2**20 / size:.1f}% of the table (bound 5%)",
     )
     ratio = statistics.median(f["ours"] / f["plain"] for f in found)
     yield Row(
@@ -239,7 +236,7 @@ def open_table(root: str) -> None:
 
     cpu = torch.device("cpu")
     torch.set_num_threads(1)
-    before = resident()
+    before = memory("RssAnon", "RssFile")
     began = time.perf_counter()
     opened = FeatureTable.open(root, "functionals")
     count = len(opened)
@@ -248,7 +245,7 @@ def open_table(root: str) -> None:
     segments.add(opened, np.arange(count), {"emotion": none, "gender": none, "speaker": none})
     order = np.random.default_rng(0).permutation(count)
     segments.batch(order[:256], cpu, torch.float32)
-    took, grown = time.perf_counter() - began, resident() - before
+    took, grown = time.perf_counter() - began, memory("RssAnon", "RssFile") - before
     batches = np.array_split(order[: min(count, 50_000)], max(1, min(count, 50_000) // 256))
 
     def every(read: Callable[[np.ndarray], object]) -> float:
@@ -263,10 +260,10 @@ def open_table(root: str) -> None:
     print(json.dumps({"open": took, "mib": grown, "plain": plain, "ours": ours}))
 
 
-def resident() -> float:
-    """MiB of this process that are its own: pages of the map belong to all."""
+def memory(*kinds: str) -> float:
+    """MiB of this process, by the names of /proc/self/status."""
     status = Path("/proc/self/status").read_text()
-    return sum(int(line.split()[1]) for line in status.splitlines() if line.startswith(("RssAnon", "RssFile"))) / 1024
+    return sum(int(line.split()[1]) for line in status.splitlines() if line.startswith(kinds)) / 1024
 
 
 CHILDREN: dict[str, Callable[..., None]] = {"bare": bare, "grow": grow, "open_table": open_table}
