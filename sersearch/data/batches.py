@@ -118,26 +118,24 @@ class Segments:
         utterance = self.utterance_S[np.asarray(indices, np.int64)]
         return {task for task, codes in self.labels_U.items() if (codes[utterance] >= 0).any()}
 
-    def _sequences(self, chosen: np.ndarray) -> np.ndarray:
-        """Segments (B, T, D), a slice of the map each."""
+    def cut(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Segments (B, T, D) as they are in the tables: a slice of the map each; single frames in one gather."""
+        chosen = np.asarray(indices, np.int64)
+        if self.view.frames == 1 and len(self._tables) == 1:
+            (table,) = self._tables
+            gathered: np.ndarray = table.frames[table.offsets[self.row_S[chosen]] + self.start_S[chosen]]
+            return gathered[:, None]
         return np.stack(
             [self.view.segment(self._tables[self.table_S[i]][int(self.row_S[i])], self.start_S[i]) for i in chosen]
         )
 
-    def _vectors(self, chosen: np.ndarray) -> np.ndarray:
-        """Segments of one frame (B, 1, D), in one gather from the map of each table."""
-        made = np.empty((len(chosen), 1, self._tables[0].dims), self._tables[0].frames.dtype)
-        for number, table in enumerate(self._tables):
-            own = self.table_S[chosen] == number
-            made[own, 0] = table.frames[table.offsets[self.row_S[chosen[own]]] + self.start_S[chosen[own]]]
-        return made
-
     def batch(self, indices: Sequence[int] | np.ndarray, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
         """Normalised segments `x` (B, D, T), their `utterance` numbers (B,) and label codes (B,) per task."""
         chosen = np.asarray(indices, np.int64)
-        x_BTD = self._vectors(chosen) if self.view.frames == 1 else self._sequences(chosen)
+        x_BTD = self.cut(chosen)
+        x_BTD = self.normaliser(x_BTD, out=x_BTD if x_BTD.dtype == np.float32 else None)
         utterance = self.utterance_S[chosen]
-        batch = {"x": torch.from_numpy(self.normaliser(x_BTD)).transpose(1, 2).contiguous().to(device, dtype)}
+        batch = {"x": torch.from_numpy(x_BTD).transpose(1, 2).contiguous().to(device, dtype)}
         batch["utterance"] = torch.from_numpy(utterance).to(device)
         for task, codes in self.labels_U.items():
             batch[task] = torch.from_numpy(codes[utterance]).to(device)

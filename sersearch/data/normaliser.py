@@ -52,9 +52,10 @@ class Normaliser:
         std[std <= 1e-7 * np.abs(mean)] = 1.0
         return cls(mean.astype(np.float32), std.astype(np.float32))
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """`x` (..., D) with zero mean and unit deviation in each dimension, as float32."""
-        normalised: np.ndarray = ((x - self.mean) / self.std).astype(np.float32, copy=False)
+    def __call__(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """`x` (..., D) with zero mean and unit deviation in each dimension, as float32; written to `out`, if given."""
+        normalised: np.ndarray = np.subtract(x, self.mean, dtype=np.float32, out=out)
+        normalised /= self.std
         return normalised
 
     def to_dict(self) -> dict[str, list[float]]:
