@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sersearch.data.place import read_parquet
@@ -27,7 +28,7 @@ def check(root: Path) -> Iterator[str]:
     """What is wrong with the prepared corpus in `root`, a sentence each: reads and hashes every shard."""
     names = feature_sets(root)
     try:
-        manifest = set(read_parquet(root / "manifest.parquet", columns=["id"])["id"].to_pylist())
+        manifest = read_parquet(root / "manifest.parquet")
         rejected = read_parquet(root / "rejected.parquet").to_pylist()
     except (OSError, pa.ArrowException) as error:
         yield f"{root}: manifest.parquet or rejected.parquet cannot be read ({error})"
@@ -36,11 +37,11 @@ def check(root: Path) -> Iterator[str]:
         yield f"{root}: no features; `sersearch prep` has not finished"
     for name in names:
         refused = {row["id"] for row in rejected if row["features"] == name}
-        yield from _check_set(root / name, manifest - refused)
+        yield from _check_set(root / name, manifest, refused)
 
 
-def _check_set(folder: Path, expected: set[str]) -> Iterator[str]:
-    """What is wrong with one feature set, which ought to have the utterances `expected`."""
+def _check_set(folder: Path, manifest: pa.Table, refused: set[str]) -> Iterator[str]:
+    """What is wrong with one feature set, which ought to have the utterances of `manifest` but for `refused` ones."""
     path = folder / "card.json"
     if not path.is_file():
         yield f"{folder}: unfinished (no card.json); run `sersearch prep` again, it goes on where it was"
@@ -54,11 +55,16 @@ def _check_set(folder: Path, expected: set[str]) -> Iterator[str]:
         return
     if total != card.get("hash"):
         yield f"{path}: its hash is not that of its shards"
-    found: set[str] = set()
+    tables = []
     for shard in shards:
-        problems, ids = _check_shard(folder / str(shard["file"]), shard, schema)
+        problems, rows = _check_shard(folder / str(shard["file"]), shard, schema)
         yield from problems
-        found |= ids
+        tables.append(rows)
+    rows = pa.concat_tables(tables) if tables else MANIFEST_SCHEMA.empty_table()
+    found, expected = set(rows["id"].to_pylist()), set(manifest["id"].to_pylist()) - refused
+    same = manifest.filter(pc.is_in(manifest["id"], value_set=rows["id"].combine_chunks()))
+    if found <= expected and not same.equals(rows.cast(manifest.schema)):
+        yield f"{folder}: its labels or files are of an earlier state of the corpus; prepare it again"
     named = {shard["file"] for shard in shards}
     for extra in sorted(file.name for file in folder.glob("part-*.parquet") if file.name not in named):
         yield f"{folder / extra}: stands in no card"
@@ -68,14 +74,15 @@ def _check_set(folder: Path, expected: set[str]) -> Iterator[str]:
         yield f"{folder}: {len(strange)} utterances are not in the manifest, such as {strange[0]}; prepare it again"
 
 
-def _check_shard(path: Path, shard: dict[str, Any], schema: pa.Schema) -> tuple[list[str], set[str]]:
-    """What is wrong with one shard, and its utterances."""
+def _check_shard(path: Path, shard: dict[str, Any], schema: pa.Schema) -> tuple[list[str], pa.Table]:
+    """What is wrong with one shard, and its rows, as in the manifest."""
+    nothing = MANIFEST_SCHEMA.empty_table()
     try:
         content = path.read_bytes()
     except OSError as error:
-        return [f"{path}: cannot be read ({error.strerror})"], set()
+        return [f"{path}: cannot be read ({error.strerror})"], nothing
     if hashlib.sha256(content).hexdigest() != shard["sha256"]:
-        return [f"{path}: damaged (another hash than in card.json); delete it and run `sersearch prep` again"], set()
+        return [f"{path}: damaged (another hash than in card.json); delete it and run `sersearch prep` again"], nothing
     table = pq.read_table(pa.BufferReader(content), columns=[*MANIFEST_SCHEMA.names, "frames"])
     problems = []
     seen = pq.read_schema(pa.BufferReader(content)).remove_metadata()
@@ -88,4 +95,4 @@ def _check_shard(path: Path, shard: dict[str, Any], schema: pa.Schema) -> tuple[
             problems.append(f"{path}: {count} {what}, its card says {shard[what]}")
     if len(set(ids)) < len(ids):
         problems.append(f"{path}: an utterance stands in it twice")
-    return problems, set(ids)
+    return problems, table.select(MANIFEST_SCHEMA.names)

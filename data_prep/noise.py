@@ -39,11 +39,12 @@ def noisy(utterances: Sequence[Utterance], copies: NoiseCopies) -> tuple[list[Ut
     of an official split get noises that no other has; without one, speakers do, as far as there are noises enough.
     """
     lengths = _lengths(copies.root)
-    groups, notes = _groups(utterances, sorted(lengths))
+    official = any(utterance.split == "test" for utterance in utterances)
+    groups, notes = (_by_part if official else _by_speaker)(utterances, sorted(lengths))
     made = []
     for utterance in utterances:
         made.append(replace(utterance, condition="clean"))
-        files = groups[_side(utterance, groups)]
+        files = groups[str(utterance.split == "test") if official else utterance.speaker]
         for snr in copies.snr:
             digest = hashlib.sha256(f"{copies.seed}/{utterance.id}/{snr:g}".encode()).digest()
             rng = np.random.default_rng(list(digest))
@@ -72,20 +73,16 @@ def _lengths(root: Path) -> dict[str, float]:
     return lengths
 
 
-def _side(utterance: Utterance, groups: dict[str, list[str]]) -> str:
-    """The group that an utterance's noises are of."""
-    return ("test" if utterance.split == "test" else "rest") if "rest" in groups else utterance.speaker
+def _by_part(utterances: Sequence[Utterance], files: list[str]) -> tuple[dict[str, list[str]], tuple[str, ...]]:
+    """Noises of the test part (True) and of the rest, and a remark where they aren't disjoint."""
+    if len(files) == 1:
+        return {"True": files, "False": files}, ("there is one noise: the test part shares it with the training part",)
+    share = max(1, len(files) // 3)
+    return {"True": files[:share], "False": files[share:]}, ()
 
 
-def _groups(utterances: Sequence[Utterance], files: list[str]) -> tuple[dict[str, list[str]], tuple[str, ...]]:
-    """Noises by group (test and rest, or speakers), and a remark where they aren't disjoint."""
-    if any(u.split == "test" for u in utterances):
-        if len(files) == 1:
-            return {"test": files, "rest": files}, (
-                "there is one noise: the test part shares it with the training part",
-            )
-        share = max(1, len(files) // 3)
-        return {"test": files[:share], "rest": files[share:]}, ()
+def _by_speaker(utterances: Sequence[Utterance], files: list[str]) -> tuple[dict[str, list[str]], tuple[str, ...]]:
+    """Noises by speaker, and a remark where they aren't disjoint."""
     speakers = sorted({u.speaker for u in utterances})
     count = min(len(speakers), len(files))
     groups = {speaker: files[number % count :: count] for number, speaker in enumerate(speakers)}

@@ -30,7 +30,7 @@ from data_prep.lock import hold
 from data_prep.noise import NoiseCopies, noisy
 from data_prep.options import checked_options
 from data_prep.reading import Corpus, Reading
-from data_prep.shards import Part, Source, Task, old_rows, run_tasks, set_aside
+from data_prep.shards import Keys, Known, Part, Source, Task, old_rows, run_tasks, set_aside
 from data_prep.visual import with_visual
 from sersearch.audio import VISUAL, Embeddings, Extractor, OpenFace, Visual, extractor
 from sersearch.data.atomic import atomic, write_json
@@ -113,26 +113,30 @@ def prepare(
         extractors = _extractors(names, utterances, visual)
         utterances, notes = noisy(utterances, noise) if noise else (utterances, ())
         manifest = manifest_table(utterances)
+        _check_names(out, set(manifest["corpus"].to_pylist()))
         # From here on the manifest is enough: half a million utterances are not kept as objects.
         reading, utterances = replace(reading, utterances=[]), []
-        _check_rejected(reading.rejected, len(manifest), max_rejected, out)
+        sets = [extract.name for extract in extractors]
         if is_local(out):
             out.mkdir(parents=True, exist_ok=True)
         with hold(out) as still:
+            _check_rejected(reading.rejected, len(manifest), max_rejected, out, sets)
             _write_table(out / "manifest.parquet", manifest, row_group_size=shard_size)
             noise_root = noise.root.resolve() if noise else None
             base = place(full_name(out))
-            source = Source(base / "manifest.parquet", reading.root.resolve(), noise_root)
+            key = hashlib.sha256((out / "manifest.parquet").read_bytes()).hexdigest()
+            source = Source(base / "manifest.parquet", key, reading.root.resolve(), noise_root)
             shards = _shards(manifest, source, base, extractors, shard_size)
             most = max_rejected * (len(manifest) + len(reading.rejected)) - len(reading.rejected)
             written = _extract(shards, source, most, workers, address, progress, still)
             parts = [part for shard in shards for part in shard.parts if part.done()]
             rejected = reading.rejected + [row for part in parts for row in part.rejected()]
             unusable = {row.id for row in rejected if row.features}
-            _check_rejected(rejected, len(manifest) - len(unusable), max_rejected, out)
-            rejected += _rejected_earlier(out, [extract.name for extract in extractors])
+            _check_rejected(rejected, len(manifest) - len(unusable), max_rejected, out, sets)
+            rejected += _rejected_earlier(out, sets)
             _describe(out, reader, reading, given, noise, manifest, rejected)
-            cards = [_finish([shard.parts[k] for shard in shards], e) for k, e in enumerate(extractors)]
+            cards = [_finish([shard.parts[k] for shard in shards], e, key) for k, e in enumerate(extractors)]
+            notes += _outdated(out, key)
     except OSError as error:
         raise DataError(f"preparation stopped: {error}; once that is mended, the same command goes on") from error
     return Prepared(
@@ -173,6 +177,15 @@ def _check_out(out: Path, corpus: str) -> None:
         ) from error
     if held != corpus:
         raise DataError(f"{out}: holds the corpus {held}, not {corpus}; choose another --out")
+
+
+def _check_names(out: Path, names: set[str]) -> None:
+    """Refuse a folder that holds another corpus of the same reader: another CSV file's, say."""
+    held = set((_json(out / "corpus.json") or {}).get("names", names))
+    if names and not held & names:
+        raise DataError(
+            f"{out}: holds the corpus {', '.join(sorted(held))}, not {', '.join(sorted(names))}; choose another --out"
+        )
 
 
 def _read(reader: Corpus, root: Path | None, out: Path, options: Mapping[str, Any]) -> Reading:
@@ -229,14 +242,16 @@ def _rejected_earlier(out: Path, features: Sequence[str]) -> list[Rejected]:
     return [Rejected(**row) for row in rows if row["features"] in others]
 
 
-def _check_rejected(rejected: list[Rejected], usable: int, max_rejected: float, out: Path) -> None:
+def _check_rejected(
+    rejected: list[Rejected], usable: int, max_rejected: float, out: Path, features: Sequence[str]
+) -> None:
     """Fail, with the list in `out`/rejected.parquet, when too many utterances cannot be used."""
     everyone = rejected
     rejected = list({(row.id, row.path): row for row in reversed(everyone)}.values())[::-1]
     total = len(rejected) + usable
     if usable and len(rejected) <= max_rejected * total:
         return
-    _write_table(out / "rejected.parquet", rejected_table(everyone))
+    _write_table(out / "rejected.parquet", rejected_table(everyone + _rejected_earlier(out, features)))
     first = "\n  ".join(f"{row.id or row.path}: {row.reason}" for row in rejected[:SHOWN])
     more = f"\n  and {len(rejected) - SHOWN} more" if len(rejected) > SHOWN else ""
     limit = f"more than --max-rejected {max_rejected:g} allows" if usable else "so nothing is left"
@@ -251,7 +266,7 @@ class Shard:
     """A row group of the manifest."""
 
     rows: int
-    size: int  # bytes of its audio
+    keys: Keys
     parts: list[Part]  # by feature set
 
 
@@ -265,7 +280,7 @@ def _shards(
         rows = manifest.slice(start, size).to_pylist()
         keys, name = source.keys(rows), f"part-{number:05d}.parquet"
         parts = [Part.of(out / card["features"] / name, card, rows, keys) for card in cards]
-        shards.append(Shard(len(rows), keys.size, parts))
+        shards.append(Shard(len(rows), keys, parts))
     return shards
 
 
@@ -299,8 +314,8 @@ def _extract(
     old = {folder: old_rows(folder, card) for folder, card in cards.items()}
     tasks = []
     for number, parts in pending.items():
-        known = [_known(source, number, part, old[part.path.parent]) for part in parts]
-        tasks.append(Task(number, shards[number].size, source, parts, known))
+        known = [_known(shards[number].keys, part, old[part.path.parent]) for part in parts]
+        tasks.append(Task(number, shards[number].keys.size, source, parts, known))
     for count, rejected, seconds in run_tasks(tasks, workers, address):
         step = Step(step.done + count, step.total, step.rejected + rejected, step.seconds + seconds)
         still()
@@ -311,10 +326,9 @@ def _extract(
     return len(pending)
 
 
-def _known(source: Source, number: int, part: Part, old: dict[str, tuple[str, int]]) -> dict[int, tuple[str, int]]:
-    """Rows of shard `number` that an old part has."""
-    keys = source.keys(source.rows(number)).of(part.card) if old else []
-    return {row: old[key] for row, key in enumerate(keys) if key in old}
+def _known(keys: Keys, part: Part, old: Mapping[str, tuple[str, int]]) -> Known:
+    """Rows of a shard that an old part has."""
+    return {row: (*old[key], key) for row, key in enumerate(keys.of(part.card) if old else []) if key in old}
 
 
 def _extractors(names: Sequence[str], utterances: Sequence[Utterance], visual: Path | None) -> list[Extractor | Visual]:
@@ -343,6 +357,7 @@ def _describe(
     """Write what describes the corpus; a file that already says so is not touched."""
     corpus = {
         "corpus": reader.name,
+        "names": sorted(set(manifest["corpus"].to_pylist())),
         "options": {name: str(value) if isinstance(value, Path) else value for name, value in options.items()},
         "synthetic": reading.synthetic,
         "root": str(reading.root),
@@ -356,19 +371,30 @@ def _describe(
         write_json(out / "corpus.json", corpus)
 
 
-def _finish(parts: list[Part], extract: Extractor | Visual) -> dict[str, Any]:
+def _outdated(out: Path, manifest: str) -> tuple[str, ...]:
+    """Take the cards of other feature sets away that were made of another manifest: their labels may be others."""
+    notes = []
+    for path in sorted(out.glob("*/card.json")):
+        if (_json(path) or {}).get("manifest") != manifest:
+            path.unlink()
+            name = path.parent.name
+            notes.append(f"the {name} features are of an earlier state of the corpus: add --features {name}")
+    return tuple(notes)
+
+
+def _finish(parts: list[Part], extract: Extractor | Visual, manifest: str) -> dict[str, Any]:
     """Write the card, last, and remove what it doesn't name; return it. A card that already says so is not touched."""
     entries = [part.entry() for part in parts]
     total = hashlib.sha256("".join(entry["sha256"] for entry in entries).encode()).hexdigest()
     folder = parts[0].path.parent
     there = _json(folder / "card.json")
-    if there and there.get("hash") == total:
+    if there and (there.get("hash"), there.get("manifest")) == (total, manifest):
         return there
     kept = {part.path.stem for part in parts}
-    for extra in [*folder.glob("part-*"), *folder.glob(".old-*")]:
+    for extra in [*folder.glob("part-*"), *folder.glob(".old-*"), *folder.glob(".part-*.tmp")]:
         if extra.stem not in kept:
             extra.unlink()
-    card: dict[str, Any] = {**extract.card(), "hash": total, "shards": entries}
+    card: dict[str, Any] = {**extract.card(), "hash": total, "manifest": manifest, "shards": entries}
     write_json(folder / "card.json", card)
     return card
 

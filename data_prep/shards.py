@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from sersearch.audio import RATE, VISUAL, extractor_from_card, load_audio, mix, visual_from_card
 from sersearch.data.atomic import atomic, write_json
-from sersearch.data.place import place, read_parquet
+from sersearch.data.place import place
 from sersearch.data.schema import Rejected, feature_schema, feature_type
 from sersearch.data.table import flat
 from sersearch.errors import AudioError, ConfigError
@@ -53,13 +53,16 @@ class Source:
     """Where the rows of all shards are, and their audio and noises."""
 
     manifest: Path
+    hash: str
+    """Of the manifest."""
     root: Path
     noise: Path | None
 
     def rows(self, number: int) -> list[dict[str, Any]]:
         """The rows of shard `number`."""
         with self.manifest.open("rb") as file:
-            rows: list[dict[str, Any]] = pq.ParquetFile(file).read_row_group(number).to_pylist()
+            whole = pq.ParquetFile(file, metadata=_footer(str(self.manifest), self.hash))
+            rows: list[dict[str, Any]] = whole.read_row_group(number).to_pylist()
         return rows
 
     def keys(self, rows: Sequence[Mapping[str, Any]]) -> Keys:
@@ -85,11 +88,19 @@ class Source:
         samples = load_audio(self.root / row["path"], row["start"], row["end"])
         if row["noise"] is None:
             return samples
-        return mix(samples, _noise(self.noise_file(row)), row["snr"], row["noise_start"])
+        file = self.noise_file(row)
+        return mix(samples, _noise(file, tuple(_stamp(file) or ())), row["snr"], row["noise_start"])
+
+
+@lru_cache(maxsize=1)
+def _footer(manifest: str, key: str) -> pq.FileMetaData:
+    """A manifest's footer, read once a process: that of half a million rows is long."""
+    with place(manifest).open("rb") as file:
+        return pq.ParquetFile(file).metadata
 
 
 @lru_cache(maxsize=32)
-def _noise(path: Path) -> NDArray[np.float32]:
+def _noise(path: Path, stamp: tuple[int, ...]) -> NDArray[np.float32]:
     return load_audio(path)
 
 
@@ -129,6 +140,10 @@ class Part:
         return record
 
 
+Known = dict[int, tuple[str, int, str]]
+"""Row of a shard -> old file's name, row in it, and the key by which it was found."""
+
+
 @dataclass(frozen=True)
 class Task:
     """A shard of which some parts have to be written; plain enough to be sent to another process."""
@@ -138,8 +153,8 @@ class Task:
     """Bytes of its audio: what takes long is begun first."""
     source: Source
     parts: list[Part]
-    known: list[dict[int, tuple[str, int]]]
-    """By part: rows that an old file has, as file name and row in it."""
+    known: list[Known]
+    """By part: rows that an old file has."""
 
     def write(self) -> tuple[int, int, float]:
         """Write the parts; returns rows, rejected ones and seconds of audio."""
@@ -167,22 +182,23 @@ class Task:
 class _Writer:
     """One part in the making."""
 
-    def __init__(self, part: Part, known: dict[int, tuple[str, int]], keys: list[str]) -> None:
+    def __init__(self, part: Part, known: Known, keys: list[str]) -> None:
         self.part, self._known, self._row_keys = part, known, keys
         self._visual = visual_from_card(part.card)
         self._extract = None if self._visual else extractor_from_card(part.card)
-        self._old = {name: read_parquet(part.path.with_name(name)) for name, _ in known.values()}
+        self._old = {name: _old_table(part.path.with_name(name)) for name in {name for name, _, _ in known.values()}}
         self.rows: list[dict[str, Any]] = []
         self._keys: list[str] = []
         self._features: list[NDArray[Any]] = []
         self._rejected: list[dict[str, Any]] = []
 
     def take(self, index: int, row: dict[str, Any]) -> bool:
-        """Take a row over from an old file, if one has it."""
-        if index not in self._known:
+        """Take a row over from an old file, if one has it that is whole, and the row's files are still the same."""
+        name, at, key = self._known.get(index, ("", 0, ""))
+        table = self._old.get(name)
+        if table is None or key != self._row_keys[index]:
             return False
-        name, place = self._known[index]
-        old = self._old[name].slice(place, 1)
+        old = table.slice(at, 1)
         added = {column: old[column][0].as_py() for column in ADDED[:-1]}
         self._append(row | added, self._row_keys[index], flat(old["features"]).reshape(-1, self.part.card["dims"]))
         return True
@@ -202,7 +218,7 @@ class _Writer:
         assert self._visual is not None
         if row["visual"] is None:
             raise AudioError(f"{root / row['path']}: no file of visual features is called as it is")
-        return self._visual.read(root / row["visual"])
+        return self._visual.read(root / row["visual"], row["start"], row["end"])
 
     def reject(self, row: dict[str, Any], error: AudioError, root: Path) -> None:
         """List a row that can't be used."""
@@ -264,6 +280,17 @@ def old_rows(folder: Path, card: Mapping[str, Any]) -> dict[str, tuple[str, int]
     return found
 
 
+def _old_table(path: Path) -> pa.Table | None:
+    """A part that was set aside; None where it isn't what its record says."""
+    try:
+        record, content = json.loads(path.with_suffix(".json").read_text("utf-8")), path.read_bytes()
+        if hashlib.sha256(content).hexdigest() == record["sha256"]:
+            return pq.read_table(pa.BufferReader(content))
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
+        pass
+    return None
+
+
 def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
@@ -314,9 +341,10 @@ def _to_json(task: Task) -> str:
 
 def _from_json(text: str) -> Task:
     plain = json.loads(text)
-    source = Source(**{name: path and place(path) for name, path in plain["source"].items()})
+    of = plain["source"]
+    source = Source(place(of["manifest"]), of["hash"], place(of["root"]), of["noise"] and place(of["noise"]))
     parts = [Part(place(part["path"]), part["card"], part["key"]) for part in plain["parts"]]
-    known = [{int(row): (name, place) for row, (name, place) in rows.items()} for rows in plain["known"]]
+    known: list[Known] = [{int(row): tuple(at) for row, at in rows.items()} for rows in plain["known"]]
     return Task(plain["number"], plain["size"], source, parts, known)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 import pandas as pd
+import pyarrow as pa
 
 from data_prep.check import feature_sets
 from sersearch.data.atomic import atomic
@@ -38,7 +39,14 @@ class Contents:
 
     @classmethod
     def of(cls, root: Path) -> Contents:
-        """Read the prepared corpus in `root`. Raises :class:`DataError` for what is none."""
+        """Read the prepared corpus in `root`. Raises :class:`DataError` for what is none, or damaged."""
+        try:
+            return cls._of(root)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise DataError(f"{root}: cannot be read ({error}); `sersearch data check {root}` tells more") from error
+
+    @classmethod
+    def _of(cls, root: Path) -> Contents:
         names = feature_sets(root)
         manifest = read_parquet(root / "manifest.parquet")
         if manifest.schema.names != MANIFEST_SCHEMA.names:

@@ -59,6 +59,8 @@ def prep(
 
     if snr and noise is None:
         raise ConfigError("--snr needs --noise, a folder of noises")
+    if out is not None and out.startswith("memory://"):
+        raise ConfigError(f"--out {out}: what is in memory is gone when the command ends; name a folder or a store")
     if corpus.startswith("audb:"):
         corpus, root = "audformat", Path(corpus)
     options = _assignments(option or []) | ({} if unlabeled is None else {"unlabeled": str(unlabeled)})

@@ -360,11 +360,11 @@ def test_prep_takes_several_snrs_and_says_what_its_reader_cannot_take(
 
     monkeypatch.setattr(pipeline, "prepare", prepare)
     options = ["--noise", str(tmp_path), "--snr", "10", "5", "-2.5", "--features", "mel", "--features", "lld"]
-    code, _, err = run(capsys, "prep", "nemo", "root", *options, "--out", "memory://a/b", "--unlabeled", "pool")
+    code, _, err = run(capsys, "prep", "nemo", "root", *options, "--out", f"file://{tmp_path}/b", "--unlabeled", "pool")
     assert (code, err.splitlines()[-1]) == (2, "Error: enough")
     assert asked["noise"] == NoiseCopies(tmp_path, (10.0, 5.0, -2.5), 0)
     assert asked["features"] == ["mel", "lld"]
-    assert str(asked["out"]) == "memory://a/b"
+    assert asked["out"] == tmp_path / "b"
     assert asked["options"] == {"unlabeled": "pool"}
     monkeypatch.undo()
     code, _, err = run(capsys, "prep", "nemo", "root", "--unlabeled", "pool")
@@ -373,3 +373,5 @@ def test_prep_takes_several_snrs_and_says_what_its_reader_cannot_take(
     assert (code, "--snr needs --noise" in err) == (2, True)
     code, _, err = run(capsys, "prep", "nemo", "root", "--out", "foo://bar")
     assert (code, "foo://bar: " in err) == (2, True)
+    code, _, err = run(capsys, "prep", "nemo", "root", "--out", "memory://bar")
+    assert (code, "gone when the command ends" in err) == (2, True)

@@ -35,13 +35,21 @@ class Visual:
         """As an audio extractor's: plain JSON."""
         return make_card(self, frame_rate=self.frame_rate, dtype="float32", packages=("numpy",), rate=None)
 
-    def read(self, path: Path) -> NDArray[np.float32]:
-        """The file's features (N_v, dims) float32. Raises :class:`AudioError` for what isn't such a file."""
+    def read(self, path: Path, start: float | None = None, end: float | None = None) -> NDArray[np.float32]:
+        """The file's features from `start` to `end` (s; None: its own ends), (N_v, dims) float32.
+
+        A file of one row, a vector, is that of all its spans. Raises :class:`AudioError` for what isn't such a file,
+        and for a span without a frame.
+        """
         if not path.is_file():
             raise AudioError(f"{path}: no such file of visual features")
         matrix = self._read(path)
+        if len(matrix) > 1:
+            last = len(matrix) if end is None else round(end * self.frame_rate)
+            matrix = matrix[round((start or 0) * self.frame_rate) : last]
         if len(matrix) == 0:
-            raise AudioError(f"{path}: no frames")
+            span = "" if start is None and end is None else f" from {start or 0:g} to {end or 'its end'} s"
+            raise AudioError(f"{path}: no frames{span}")
         if bad := int((~np.isfinite(matrix)).sum()):
             raise AudioError(f"{path}: {bad} values are NaN or infinite")
         return np.ascontiguousarray(matrix, np.float32)

@@ -18,6 +18,8 @@ def place(name: str | Path) -> Path:
     """
     if not isinstance(name, str) or "://" not in name:
         return Path(name) if isinstance(name, str) else name
+    if name.startswith(("file://", "local://")):
+        return Path(name.partition("://")[2])
     from upath import UPath
 
     try:

@@ -176,7 +176,11 @@ def _write_map(rows: Path, frames: Path, folder: Path, card: dict[str, Any]) -> 
             table = _read_shard(folder / shard["file"], shard["sha256"])
             row_file.write_table(table.select(plain.names).cast(plain))
             map_file.write(flat(table["features"]).tobytes())
-    for old in [*frames.parent.glob("frames-*.npy"), *frames.parent.glob("rows-*.arrow")]:
+    for old in [
+        *frames.parent.glob("frames-*.npy"),
+        *frames.parent.glob("rows-*.arrow"),
+        *frames.parent.glob(".frames-*.tmp"),
+    ]:
         if old not in (rows, frames):
             old.unlink(missing_ok=True)
 

@@ -103,3 +103,14 @@ def test_arrays_that_cannot_be(tmp_path: Path) -> None:
         visual.read(path)
     with pytest.raises(ConfigError, match=r"--features visual: .*not a NumPy array"):
         Embeddings.of(path)
+
+
+def test_a_span_has_its_own_frames(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.arange(30.0)[:, None])
+    visual = Embeddings(dims=1)
+    assert visual.read(tmp_path / "a.npy", 0.1, 0.4).ravel().tolist() == list(range(3, 12))
+    assert visual.read(tmp_path / "a.npy", 0.9).ravel().tolist() == [27, 28, 29]
+    with pytest.raises(AudioError, match="no frames from 2 to 3 s"):
+        visual.read(tmp_path / "a.npy", 2, 3)
+    np.save(tmp_path / "b.npy", np.ones(1))
+    assert visual.read(tmp_path / "b.npy", 2, 3).tolist() == [[1]], "a vector is that of all spans"

@@ -160,3 +160,21 @@ def test_the_commands(out: Path, capsys: pytest.CaptureFixture[str], monkeypatch
     code, _, said = run("check", str(out))
     assert (code, said.count("\n")) == (2, 2)
     assert run("check", str(out / "mel"))[0] == 2
+
+
+def test_labels_of_an_earlier_state_are_found(out: Path) -> None:
+    manifest = pq.read_table(out / "manifest.parquet")
+    place = manifest.schema.get_field_index("speaker")
+    others = pa.array(["eve"] * len(manifest), pa.string())
+    pq.write_table(manifest.set_column(place, manifest.schema.field("speaker"), others), out / "manifest.parquet")
+    assert list(check(out)) == [
+        f"{out / name}: its labels or files are of an earlier state of the corpus; prepare it again"
+        for name in ("mel", "spectrogram")
+    ]
+
+
+@pytest.mark.parametrize("name", ["manifest.parquet", "rejected.parquet", "mel/part-00000.parquet"])
+def test_what_cannot_be_shown_is_a_sentence(out: Path, name: str) -> None:
+    (out / name).write_bytes(b"PAR1 no more")
+    with pytest.raises(DataError, match=r"out: cannot be read .*`sersearch data check"):
+        Contents.of(out)

@@ -88,3 +88,11 @@ def test_what_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "bad.wav").write_bytes(b"no audio")
     with pytest.raises(DataError, match=r"bad\.wav: a noise that cannot be decoded"):
         noisy(spoken(1), NoiseCopies(tmp_path, (5,)))
+
+
+def test_a_speaker_may_be_called_rest(tmp_path: Path) -> None:
+    corpus = [Utterance(id=f"{s}{n}", path="a.wav", speaker=s, corpus="made") for s in ("rest", "a", "b") for n in "12"]
+    rows, notes = noisy(corpus, NoiseCopies(noises(tmp_path / "noise", 3), (5,)))
+    assert notes == ()
+    assert len({(row.speaker, row.noise) for row in rows if row.noise}) == 3
+    assert len({row.noise for row in rows if row.noise}) == 3

@@ -287,7 +287,7 @@ def test_labels_without_files_count_and_files_without_labels_too(tmp_path: Path)
     assert "2 of 4 utterances cannot be used" in str(error.value)
     assert f"{turns[3]}: no such file, though EmoEvaluation labels it" in str(error.value)
     assert f"{turns[0]}: no label in EmoEvaluation" in str(error.value)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["rejected.parquet"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {".prep.lock", "rejected.parquet"}
     prepare("iemocap", tmp_path / "iemocap", "spectrogram", tmp_path / "out", max_rejected=0.5)
     table = FeatureTable.open(tmp_path / "out", "spectrogram")
     assert table.corpus["attribute_scale"] == [1.0, 5.0]
@@ -501,6 +501,75 @@ def test_a_feature_set_that_is_added_leaves_the_others_alone(corpus: Path, tmp_p
     assert [(row["path"], row["features"]) for row in listed] == [("u1.wav", "functionals"), ("u1.wav", "spectrogram")]
 
 
+@pytest.mark.parametrize("damage", ["a bit", "zeros"])
+def test_rows_of_a_damaged_part_are_not_taken_over(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    run(corpus, tmp_path / "out")
+    path = tmp_path / "out" / "spectrogram" / "part-00000.parquet"
+    content_of = bytearray(path.read_bytes())
+    content_of[len(content_of) // 3] ^= 1
+    path.write_bytes(content_of if damage == "a bit" else bytes(len(content_of)))
+    relabel(corpus)
+    decoded = counted(monkeypatch)
+    made = run(corpus, tmp_path / "out")
+    assert decoded == ["u0.wav", "u1.wav", "u2.wav"]
+    assert made.hashes == run(corpus, tmp_path / "whole").hashes
+
+
+def test_a_row_whose_file_changes_meanwhile_is_not_taken_over(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from data_prep import pipeline
+
+    run(corpus, tmp_path / "out")
+    relabel(corpus)
+
+    def late(tasks: list[Task], *cluster: object) -> Iterator[tuple[int, int, float]]:
+        soundfile.write(corpus / "u4.wav", np.random.default_rng(7).normal(size=6000) / 10, 16_000)
+        return (task.write() for task in tasks)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline, "run_tasks", late)
+        run(corpus, tmp_path / "out")
+    assert run(corpus, tmp_path / "out").hashes == run(corpus, tmp_path / "whole").hashes
+
+
+def test_feature_sets_of_an_earlier_state_are_not_taken_for_new(corpus: Path, tmp_path: Path) -> None:
+    prepare("csv", corpus, ["spectrogram", "mel"], tmp_path / "out", shard_size=3)
+    relabel(corpus)
+    made = run(corpus, tmp_path / "out")
+    assert made.notes == ("the mel features are of an earlier state of the corpus: add --features mel",)
+    with pytest.raises(DataError, match=r"its mel features are unfinished; run .*--features mel"):
+        FeatureTable.open(tmp_path / "out", "mel")
+    assert prepare("csv", corpus, "mel", tmp_path / "out", shard_size=3).notes == ()
+    assert list(check(tmp_path / "out")) == []
+
+
+def test_a_folder_is_of_one_corpus(corpus: Path, tmp_path: Path) -> None:
+    run(corpus, tmp_path / "out")
+    (corpus / "manifest.csv").rename(corpus / "other.csv")
+    with pytest.raises(DataError, match="holds the corpus corpus, not other; choose another --out"):
+        prepare("csv", corpus / "other.csv", "mel", tmp_path / "out")
+
+
+def test_what_one_set_could_not_use_stays_listed_when_another_fails(corpus: Path, tmp_path: Path) -> None:
+    (corpus / "u1.wav").write_bytes(b"no audio at all")
+    run(corpus, tmp_path / "out", max_rejected=0.2)
+    (tmp_path / "faces").mkdir()
+    np.save(tmp_path / "faces" / "u0.npy", np.zeros((3, 5)))
+    with pytest.raises(DataError, match=r"7 of 8|8 of 8"):
+        prepare("csv", corpus, "visual", tmp_path / "out", visual=tmp_path / "faces", shard_size=3)
+    listed = pq.read_table(tmp_path / "out" / "rejected.parquet").to_pylist()
+    assert ("u1", "spectrogram") in {(row["id"], row["features"]) for row in listed}
+
+
+def relabel(corpus: Path) -> None:
+    """Another label for all: every part is another, and no feature is."""
+    manifest = corpus / "manifest.csv"
+    manifest.write_text(manifest.read_text().replace("female", "male"))
+
+
 # --- visual features --------------------------------------------------------------------------------------------------
 
 
@@ -533,7 +602,7 @@ def test_visual_features_stand_beside_the_audio_s(
     assert (row["id"], row["features"]) == ("u0", "visual")
     assert row["reason"] == "no file of visual features is called as it is"
     np.save(tmp_path / "faces" / "u1.npy", np.zeros((3, 5)))
-    with pytest.raises(DataError, match="have one name"):
+    with pytest.raises(DataError, match=r"u1\.npy and .*u1\.npy may both be of u1\.wav"):
         prepare("csv", corpus, "visual", tmp_path / "out", visual=tmp_path / "faces")
 
 
