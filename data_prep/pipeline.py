@@ -18,7 +18,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +27,15 @@ import pyarrow.parquet as pq
 
 from data_prep.corpora import get_corpus
 from data_prep.lock import hold
-from data_prep.noise import NoiseCopies, noisy
+from data_prep.noise import NoiseCopies
 from data_prep.options import checked_options
 from data_prep.reading import Corpus, Reading
+from data_prep.rows import Rows, read_rows
 from data_prep.shards import Keys, Known, Part, Source, Task, old_rows, run_tasks, set_aside
-from data_prep.visual import with_visual
-from sersearch.audio import VISUAL, Embeddings, Extractor, OpenFace, Visual, extractor
+from sersearch.audio import VISUAL, Extractor, Visual, extractor
 from sersearch.data.atomic import atomic, write_json
 from sersearch.data.place import full_name, is_local, place, read_parquet
-from sersearch.data.schema import Rejected, Utterance, manifest_table, rejected_table
+from sersearch.data.schema import Rejected, rejected_table
 from sersearch.errors import ConfigError, DataError
 
 SHARD_SIZE = 128  # utterances
@@ -108,42 +108,28 @@ def prepare(
     given = checked_options(reader, options or {})
     try:
         _check_out(out, corpus)
-        reading = _read(reader, root, out, given)
-        utterances = reading.utterances if visual is None else with_visual(reading.utterances, visual)
-        extractors = _extractors(names, utterances, visual)
-        utterances, notes = noisy(utterances, noise) if noise else (utterances, ())
-        manifest = manifest_table(utterances)
-        _check_names(out, set(manifest["corpus"].to_pylist()))
-        # From here on the manifest is enough: half a million utterances are not kept as objects.
-        reading, utterances = replace(reading, utterances=[]), []
-        sets = [extract.name for extract in extractors]
+        rows = read_rows(reader, root, out, given, names, noise, visual)
+        _check_names(out, set(rows.manifest["corpus"].to_pylist()))
         if is_local(out):
             out.mkdir(parents=True, exist_ok=True)
         with hold(out) as still:
-            _check_rejected(reading.rejected, len(manifest), max_rejected, out, sets)
-            _write_table(out / "manifest.parquet", manifest, row_group_size=shard_size)
-            noise_root = noise.root.resolve() if noise else None
-            base = place(full_name(out))
-            key = hashlib.sha256((out / "manifest.parquet").read_bytes()).hexdigest()
-            source = Source(base / "manifest.parquet", key, reading.root.resolve(), noise_root)
-            shards = _shards(manifest, source, base, extractors, shard_size)
-            most = max_rejected * (len(manifest) + len(reading.rejected)) - len(reading.rejected)
+            _check_rejected(rows.reading.rejected, len(rows.manifest), max_rejected, out, names)
+            _write_table(out / "manifest.parquet", rows.manifest, row_group_size=shard_size)
+            source = _source(out, rows.reading, noise)
+            shards = _shards(rows.manifest, source, rows.extractors, shard_size)
+            most = max_rejected * (len(rows.manifest) + len(rows.reading.rejected)) - len(rows.reading.rejected)
             written = _extract(shards, source, most, workers, address, progress, still)
-            parts = [part for shard in shards for part in shard.parts if part.done()]
-            rejected = reading.rejected + [row for part in parts for row in part.rejected()]
-            unusable = {row.id for row in rejected if row.features}
-            _check_rejected(rejected, len(manifest) - len(unusable), max_rejected, out, sets)
-            rejected += _rejected_earlier(out, sets)
-            _describe(out, reader, reading, given, noise, manifest, rejected)
-            cards = [_finish([shard.parts[k] for shard in shards], e, key) for k, e in enumerate(extractors)]
-            notes += _outdated(out, key)
+            rejected = _all_rejected(rows, shards, max_rejected, out, names)
+            _describe(out, reader, rows, given, noise, rejected)
+            cards = [_finish([s.parts[k] for s in shards], e, source.hash) for k, e in enumerate(rows.extractors)]
+            notes = rows.notes + _outdated(out, source.hash)
     except OSError as error:
         raise DataError(f"preparation stopped: {error}; once that is mended, the same command goes on") from error
     return Prepared(
         out=out,
         corpus=corpus,
-        features=tuple(e.name for e in extractors),
-        synthetic=reading.synthetic,
+        features=tuple(names),
+        synthetic=rows.reading.synthetic,
         utterances=max(sum(shard["rows"] for shard in card["shards"]) for card in cards),
         rejected=len({(row.id, row.path) for row in rejected}),
         shards=len(shards),
@@ -152,6 +138,24 @@ def prepare(
         hashes={card["features"]: card["hash"] for card in cards},
         notes=notes,
     )
+
+
+def _source(out: Path, reading: Reading, noise: NoiseCopies | None) -> Source:
+    """Where tasks, on whatever machine, find the rows and their files."""
+    manifest = place(full_name(out)) / "manifest.parquet"
+    key = hashlib.sha256(manifest.read_bytes()).hexdigest()
+    return Source(manifest, key, reading.root.resolve(), noise.root.resolve() if noise else None)
+
+
+def _all_rejected(
+    rows: Rows, shards: list[Shard], max_rejected: float, out: Path, features: Sequence[str]
+) -> list[Rejected]:
+    """What the reader and the extractors could not use, checked, and what other feature sets could not."""
+    parts = [part for shard in shards for part in shard.parts if part.done()]
+    rejected = rows.reading.rejected + [row for part in parts for row in part.rejected()]
+    unusable = {row.id for row in rejected if row.features}
+    _check_rejected(rejected, len(rows.manifest) - len(unusable), max_rejected, out, features)
+    return rejected + _rejected_earlier(out, features)
 
 
 def _check_options(max_rejected: float, shard_size: int, workers: int | None) -> None:
@@ -186,50 +190,6 @@ def _check_names(out: Path, names: set[str]) -> None:
         raise DataError(
             f"{out}: holds the corpus {', '.join(sorted(held))}, not {', '.join(sorted(names))}; choose another --out"
         )
-
-
-def _read(reader: Corpus, root: Path | None, out: Path, options: Mapping[str, Any]) -> Reading:
-    """Read the corpus, or first make the one that sersearch can make, below `out`."""
-    if root is None:
-        if reader.write is None:
-            raise ConfigError(f"the corpus {reader.name} lies in a folder of yours: name it ({reader.summary})")
-        if not is_local(out):
-            raise ConfigError(f"{out}: the corpus {reader.name} is made on a disk; choose a folder there for --out")
-        root = out / "audio"
-        reader.write(root)
-    reading = reader.read(root, **options)
-    usable = [row for row in reading.utterances if _is_text(row.path)]
-    odd = [
-        Rejected(row.id, row.path, "its name is not in UTF-8; rename the file")
-        for row in reading.utterances
-        if not _is_text(row.path)
-    ]
-    off = {row.id: reason for row in usable if (reason := _off_scale(row, reading.attribute_scale))}
-    odd += [Rejected(row.id, row.path, off[row.id]) for row in usable if row.id in off]
-    rejected = [replace(row, id=_as_text(row.id), path=_as_text(row.path)) for row in reading.rejected + odd]
-    return replace(reading, utterances=[row for row in usable if row.id not in off], rejected=rejected)
-
-
-def _off_scale(row: Utterance, scale: tuple[float, float] | None) -> str:
-    """What is wrong with an utterance's attributes: a little outside the scale is rounding, or a rater's whim."""
-    if scale is None:
-        return ""
-    low, high = scale
-    slack = (high - low) / 8
-    for name in ("activation", "valence", "dominance"):
-        value = getattr(row, name)
-        if value is not None and not low - slack <= value <= high + slack:
-            return f"{name} {value:g} is outside the corpus's scale of {low:g} to {high:g}"
-    return ""
-
-
-def _is_text(path: str) -> bool:
-    return _as_text(path) == path
-
-
-def _as_text(path: str) -> str:
-    """A path whose bytes are not UTF-8, as old corpora have them, in a form that can be written down."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _rejected_earlier(out: Path, features: Sequence[str]) -> list[Rejected]:
@@ -270,10 +230,9 @@ class Shard:
     parts: list[Part]  # by feature set
 
 
-def _shards(
-    manifest: pa.Table, source: Source, out: Path, extractors: list[Extractor | Visual], size: int
-) -> list[Shard]:
+def _shards(manifest: pa.Table, source: Source, extractors: list[Extractor | Visual], size: int) -> list[Shard]:
     """The manifest in fixed pieces, as its row groups are."""
+    out = source.manifest.parent
     cards = [extract.card() for extract in extractors]
     shards = []
     for number, start in enumerate(range(0, len(manifest), size)):
@@ -331,30 +290,16 @@ def _known(keys: Keys, part: Part, old: Mapping[str, tuple[str, int]]) -> Known:
     return {row: (*old[key], key) for row, key in enumerate(keys.of(part.card) if old else []) if key in old}
 
 
-def _extractors(names: Sequence[str], utterances: Sequence[Utterance], visual: Path | None) -> list[Extractor | Visual]:
-    """The feature sets by name; of arrays, the first file decides on the dimension."""
-    made: list[Extractor | Visual] = []
-    for name in names:
-        if name not in VISUAL:
-            made.append(extractor(name))
-            continue
-        found = next((Path(row.visual) for row in utterances if row.visual), None)
-        if visual is None or found is None:
-            raise ConfigError(f"--features {name} needs --visual, a folder of files called as the audio's are")
-        made.append(Embeddings.of(found) if name == Embeddings.name else OpenFace())
-    return made
-
-
 def _describe(
     out: Path,
     reader: Corpus,
-    reading: Reading,
+    rows: Rows,
     options: Mapping[str, Any],
     noise: NoiseCopies | None,
-    manifest: pa.Table,
     rejected: list[Rejected],
 ) -> None:
     """Write what describes the corpus; a file that already says so is not touched."""
+    reading, manifest = rows.reading, rows.manifest
     corpus = {
         "corpus": reader.name,
         "names": sorted(set(manifest["corpus"].to_pylist())),
