@@ -35,8 +35,8 @@ class NoiseCopies:
 def noisy(utterances: Sequence[Utterance], copies: NoiseCopies) -> tuple[list[Utterance], tuple[str, ...]]:
     """The utterances, now of condition `clean`, with their copies (`snr10`, ...), and what the user should know.
 
-    Which noise an utterance gets, and from where in it, is a function of the seed, its id and the SNR. Test utterances
-    of an official split get noises that no other has; without one, speakers do, as far as there are noises enough.
+    Test utterances of an official split get noises that no other has; without one, speakers do, as far as there are
+    noises enough. Which of them an utterance gets, and from where in it, depends on the seed, its id and the SNR alone.
     """
     lengths = _lengths(copies.root)
     official = any(utterance.split == "test" for utterance in utterances)

@@ -130,7 +130,8 @@ def pretrained(study: Study, config: Config, data: TrainingData, where: str) -> 
     with FileLock(study.folder / f".pretrained-{key}.lock"):
         if failure.is_file():
             raise DataError(failure.read_text("utf-8"))
-        if not _readable(path):
+        loaded = _loaded(path)
+        if loaded is None:
             aux = auxiliary_data(data, FeatureTable.open(meta["data"]["aux"], meta["data"]["features"]))
             epochs = common.to_dict()["pretrain_epochs"]
             try:
@@ -138,18 +139,19 @@ def pretrained(study: Study, config: Config, data: TrainingData, where: str) -> 
             except DataError as error:  # it would fail in every trial
                 failure.write_text(str(error), "utf-8")
                 raise
+            loaded = {n: t.cpu().contiguous() for n, t in weights.items()}
             with atomic(path) as temporary:
-                save_file({n: t.cpu().contiguous() for n, t in weights.items()}, temporary)
-    loaded: dict[str, torch.Tensor] = load_file(path)
+                save_file(loaded, temporary)
     return loaded
 
 
-def _readable(path: Path) -> bool:
+def _loaded(path: Path) -> dict[str, torch.Tensor] | None:
+    """The tensors of a file; None where it is missing or damaged."""
     try:
-        load_file(path)
+        loaded: dict[str, torch.Tensor] = load_file(path)
     except (OSError, SafetensorError):
-        return False
-    return True
+        return None
+    return loaded
 
 
 def _result(trial: int, epoch: int, *, failed: bool, reason: str, **fields: Any) -> dict[str, Any]:
