@@ -1,4 +1,4 @@
-"""Extraction: rates against bare libraries, what Ray Data costs, and how time and memory grow with a pool."""
+"""Extraction: rates against bare libraries, what Ray costs, and how time and memory grow with a pool."""
 
 from __future__ import annotations
 
@@ -93,17 +93,31 @@ def prep(corpus: Path, features: str, out: Path) -> None:
 
 
 def mel(runs: int) -> Iterator[Row]:
-    """The mel spectrogram against librosa's, on one core."""
+    """The mel spectrogram against librosa's, on one core: a pool of utterances of all lengths, and of one length."""
+    for what, lengths in (("1 to 11 s", range(1, 12)), ("2 s", [2]), ("5 s", [5]), ("11 s", [11])):
+        child = python("benchmarks.prep", "mel_pairs", json.dumps(list(lengths)), str(runs))
+        slow, fast = json.loads(child.communicate()[0])
+        note = f"{1000 * fast:.1f} ms against {1000 * slow:.1f} ms an utterance, {runs} pairs"
+        bound = ">= 2" if len(lengths) > 1 else ""
+        yield Row(f"mel of utterances of {what} against librosa, one core", f"x {slow / fast:.1f} as fast", bound, note)
+
+
+def mel_pairs(lengths: str, runs: str) -> None:
+    """A child that stays on one core (librosa multiplies matrices on all): seconds of librosa's mel, and of ours."""
     import librosa
 
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    rng = np.random.default_rng(0)
+    pool = [(rng.normal(size=length * RATE) / 10).astype(np.float32) for length in json.loads(lengths) * 3]
+    theirs = partial(librosa.feature.melspectrogram, sr=RATE, n_fft=512, hop_length=256, n_mels=128)
     ours = extractor("mel")
-    for length in (2.0, 5.0, 11.0):
-        samples = (np.random.default_rng(0).normal(size=round(length * RATE)) / 10).astype(np.float32)
-        theirs = partial(librosa.feature.melspectrogram, y=samples, sr=RATE, n_fft=512, hop_length=256, n_mels=128)
-        theirs(), ours(samples)
-        slow, fast = paired(partial(seconds, theirs), partial(seconds, partial(ours, samples)), runs)
-        note = f"{1000 * fast:.1f} ms against {1000 * slow:.1f} ms, {runs} pairs"
-        yield Row(f"mel of {length:g} s against librosa, one core", f"x {slow / fast:.1f} as fast", ">= 2", note)
+
+    def over(mel: Callable[[np.ndarray], object]) -> float:
+        return seconds(lambda: [mel(samples) for samples in pool]) / len(pool)
+
+    slow, fast = lambda: over(lambda y: theirs(y=y)), lambda: over(ours)
+    slow(), fast()
+    print(json.dumps(paired(slow, fast, int(runs))))
 
 
 def ray_overhead(folder: Path, count: int) -> Row:
@@ -268,7 +282,12 @@ def memory(*kinds: str) -> float:
     return sum(int(line.split()[1]) for line in status.splitlines() if line.startswith(kinds)) / 1024
 
 
-CHILDREN: dict[str, Callable[..., None]] = {"bare": bare, "grow": grow, "open_table": open_table}
+CHILDREN: dict[str, Callable[..., None]] = {
+    "bare": bare,
+    "mel_pairs": mel_pairs,
+    "grow": grow,
+    "open_table": open_table,
+}
 
 if __name__ == "__main__":
     CHILDREN[sys.argv[1]](*sys.argv[2:])

@@ -1,4 +1,4 @@
-"""Corpora on disk -> prepared corpora: readers, the synthesised demo corpus, and the pipeline on Ray Data."""
+"""Corpora on disk -> prepared corpora: readers, the synthesised demo corpus, and the pipeline on Ray."""
 
 from __future__ import annotations
 

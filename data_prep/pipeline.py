@@ -88,7 +88,7 @@ def prepare(
     address: str | None = None,
     progress: Progress | None = None,
 ) -> Prepared:
-    """Prepare `features` of the corpus below `root` in the folder `out`, on Ray Data; finished ones are left alone.
+    """Prepare `features` of the corpus below `root` in the folder `out`, on Ray; finished ones are left alone.
 
     `root` may be None for a corpus that sersearch makes itself (`demo`). Feature sets that `out` already has stay.
     Several feature sets are extracted from audio that is decoded once. `options` are the reader's; `noise` adds noisy

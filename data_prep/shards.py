@@ -1,4 +1,4 @@
-"""Shards of feature tables: what one is made from, whether it is there, and the Ray Data tasks that write the others.
+"""Shards of feature tables: what one is made from, whether it is there, and the Ray tasks that write the others.
 
 A shard is a row group of the manifest. For each feature set it becomes a Parquet file `part-NNNNN.parquet` and, written
 after it, a record `part-NNNNN.json` that vouches for it. A part that is no longer what it should be is renamed to
@@ -139,6 +139,8 @@ class Part:
         record: dict[str, Any] = json.loads(self.path.with_suffix(".json").read_text("utf-8"))
         return record
 
+
+TRIES = 4  # at a shard, whose workers die
 
 Known = dict[int, tuple[str, int, str]]
 """Row of a shard -> old file's name, row in it, and the key by which it was found."""
@@ -319,20 +321,31 @@ def _table(rows: list[dict[str, Any]], features: list[NDArray[Any]], card: Mappi
 
 
 def run_tasks(tasks: list[Task], workers: int | None, address: str | None) -> Iterator[tuple[int, int, float]]:
-    """Write shards, each in a Ray Data task of one CPU; yield rows, rejected rows and seconds of audio of each.
+    """Write shards, each in a Ray task of one CPU; yield rows, rejected rows and seconds of audio of each.
+
+    Tasks of Ray's core and not of Ray Data, which starts a task only when it has seen another end: 0.2 s in which a
+    core is idle, 4% of the time of ComParE functionals. They wait at Ray's scheduler, also for nodes that come later.
 
     A failure that no row explains (a full disk) is an OSError; the shards written so far stay.
     """
     import ray
 
     with _ray(workers, address):
+        write = ray.remote(num_cpus=1, max_retries=TRIES - 1)(_write)
         # Long ones first: no worker waits at the end for one that began late.
-        items = [{"task": _to_json(task)} for task in sorted(tasks, key=lambda task: -task.size)]
-        written = ray.data.from_items(items, override_num_blocks=len(items)).map(_write)
-        for row in written.iter_rows():
-            if row["failure"]:
-                raise OSError(row["failure"])
-            yield int(row["rows"]), int(row["rejected"]), float(row["seconds"])
+        pending = [write.remote(_to_json(task)) for task in sorted(tasks, key=lambda task: -task.size)]
+        try:
+            while pending:
+                done, pending = ray.wait(pending)
+                rows, rejected, seconds, failure = ray.get(done[0])
+                if failure:
+                    raise OSError(failure)
+                yield rows, rejected, seconds
+        except ray.exceptions.WorkerCrashedError as error:
+            raise OSError(f"{TRIES} worker processes died over the same utterances (of too little memory?)") from error
+        finally:
+            for task in pending:
+                ray.cancel(task)
 
 
 def _to_json(task: Task) -> str:
@@ -348,13 +361,12 @@ def _from_json(text: str) -> Task:
     return Task(plain["number"], plain["size"], source, parts, known)
 
 
-def _write(row: dict[str, Any]) -> dict[str, Any]:
-    """The Ray Data task: one row of the data set is one shard. What Ray raises no longer tells its cause: return it."""
+def _write(task: str) -> tuple[int, int, float, str]:
+    """Rows, rejected ones, seconds of audio; and, because what Ray raises no longer tells its cause, a failure."""
     try:
-        rows, rejected, seconds = _from_json(row["task"]).write()
+        return *_from_json(task).write(), ""
     except OSError as error:
-        return {"rows": 0, "rejected": 0, "seconds": 0.0, "failure": str(error)}
-    return {"rows": rows, "rejected": rejected, "seconds": seconds, "failure": ""}
+        return 0, 0, 0.0, str(error)
 
 
 @contextmanager
@@ -363,7 +375,6 @@ def _ray(workers: int | None, address: str | None) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the behaviour that Ray announces as its default
     import ray
-    import ray.data
 
     ours = not ray.is_initialized()
     if ours:
@@ -373,14 +384,8 @@ def _ray(workers: int | None, address: str | None) -> Iterator[None]:
             ray.init(**({"address": cluster} if cluster else local), log_to_driver=False, logging_level=logging.ERROR)
         except ConnectionError as error:
             raise ConfigError(f"--address {cluster}: no Ray cluster answers there ({error})") from None
-    context, logger = ray.data.DataContext.get_current(), logging.getLogger("ray.data")
-    bars, level = context.enable_progress_bars, logger.level
-    context.enable_progress_bars = False
-    logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        context.enable_progress_bars = bars
-        logger.setLevel(level)
         if ours:
             ray.shutdown()

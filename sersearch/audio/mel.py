@@ -40,10 +40,16 @@ class FilterBank:
         """Power in the bands (T, dims) of all whole windows of `samples` (n,), weighted by `weights` (window,)."""
         frames = np.lib.stride_tricks.sliding_window_view(samples, self.window)[:: self.shift]
         power = np.empty((fft // 2 + 1, len(frames)), np.float32)
+        # Written over by each block: new arrays would cost as much as the arithmetic. Transformed in float64: what is
+        # 70 dB below the loudest would drown in the rounding of float32.
+        windowed, spectrum = np.zeros((BLOCK, fft)), np.empty((BLOCK, fft // 2 + 1), np.complex128)
         for i in range(0, len(frames), BLOCK):
-            # Transformed in float64: what is 70 dB below the loudest would drown in the rounding of float32.
-            spectrum = np.fft.rfft(frames[i : i + BLOCK] * weights, fft).astype(np.complex64)
-            power[:, i : i + BLOCK] = (spectrum.real**2 + spectrum.imag**2).T
+            block = frames[i : i + BLOCK]
+            np.multiply(block, weights, out=windowed[: len(block), : self.window])
+            np.fft.rfft(windowed[: len(block)], out=spectrum[: len(block)])
+            parts = spectrum[: len(block)].view(np.float64)
+            np.multiply(parts, parts, out=parts)
+            power[:, i : i + BLOCK] = (parts[:, ::2] + parts[:, 1::2]).T
         # A frequency lies in two bands at most: the rest of the filters is zeros.
         bands: NDArray[np.float32] = np.ascontiguousarray((_sparse_filters(self.dims, fft) @ power).T)
         return bands
@@ -75,8 +81,11 @@ class Mel(FilterBank):
         peak = max(samples.max(), -samples.min())
         if peak == 0:
             raise AudioError("silent (all samples are 0)")
-        scaled, half = samples / np.float32(peak), self.window // 2
-        mirrored = np.concatenate([scaled[half:0:-1], scaled, scaled[-2 : -half - 2 : -1]])
+        half = self.window // 2
+        mirrored = np.empty(len(samples) + self.window, np.float32)
+        np.divide(samples, np.float32(peak), out=mirrored[half:-half])
+        mirrored[:half] = mirrored[self.window : half : -1]
+        mirrored[-half:] = mirrored[-half - 2 : -self.window - 2 : -1]
         return self._power(mirrored, np.hanning(self.window + 1)[:-1], self.window)
 
 

@@ -28,7 +28,6 @@ from sersearch.errors import ConfigError, DataError
 
 pytestmark = [
     pytest.mark.usefixtures("ray_running"),
-    pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\..*"),  # of its own settings
 ]
 COUNT = 8
 
@@ -680,6 +679,45 @@ def test_a_process_that_is_killed_leaves_whole_shards_and_the_rest_is_made(corpu
     assert again.written < COUNT == whole.written
     assert again.hashes == whole.hashes
     assert content(tmp_path / "out") == content(tmp_path / "whole")
+
+
+DYING = """
+import os, sys
+from pathlib import Path
+os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+import ray
+from data_prep import shards
+from data_prep.pipeline import prepare
+from sersearch.errors import DataError
+out, times = Path(sys.argv[2]), int(sys.argv[3])
+write = shards._write
+def die(task):
+    died = [name for name in os.listdir(out) if name.startswith("died-")]
+    if len(died) < times:
+        (out / f"died-{len(died)}").touch()
+        os._exit(9)
+    return write(task)
+shards._write = die
+ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+try:
+    print(prepare("csv", Path(sys.argv[1]), "spectrogram", out, shard_size=COUNT).utterances)
+except DataError as error:
+    print(error)
+""".replace("COUNT", str(COUNT))
+
+
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [
+        (1, str(COUNT)),
+        (99, "preparation stopped: 4 worker processes died over the same utterances (of too little memory?); once"),
+    ],
+)
+def test_a_shard_whose_worker_dies_is_written_by_another(corpus: Path, tmp_path: Path, times: int, said: str) -> None:
+    command = [sys.executable, "-c", DYING, str(corpus), str(tmp_path / "out"), str(times)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert any(line.startswith(said) for line in done.stdout.splitlines()), done.stdout + done.stderr
+    assert len(list((tmp_path / "out").glob("died-*"))) == min(times, 4)
 
 
 AGAIN = """
