@@ -20,6 +20,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from sersearch.errors import ConfigError, one_of
+from sersearch.metrics import target_metrics
 
 if TYPE_CHECKING:
     from sersearch.data.batches import LabelSpace, SegmentView, TrainingData
@@ -202,6 +203,8 @@ class Phase:
     """Child -> tasks: in a batch without a single label of these tasks the child stands still, momentum or not."""
     clip: float | None = None
     """Largest gradient norm over the phase's parameters, per lane; None: gradients aren't clipped."""
+    state_of: str | None = None
+    """The phase whose optimiser this phase steps, too; None: one of its own. That phase updates all that this does."""
 
 
 # --- schedules --------------------------------------------------------------------------------------------------------
@@ -242,8 +245,15 @@ class Family:
     config: ClassVar[type[Config]]
     features: ClassVar[tuple[str, ...]]
     """Feature sets that the family can be trained on, the paper's first."""
-    objective: ClassVar[str]
-    """The development metric by which epochs are compared, e.g. `dev_ua`; higher is better."""
+
+    def objective(self, labels: LabelSpace) -> str:
+        """The development metric by which epochs are compared; higher is better."""
+        return "dev_ccc" if labels.attributes else "dev_ua"
+
+    def kept(self, labels: LabelSpace) -> tuple[str, ...]:
+        """Further development metrics whose best epochs' weights are kept: one search, a winner for each attribute."""
+        several = len(labels.attributes) > 1
+        return tuple(f"dev_ccc_{name}" for name in labels.attributes) if several else ()
 
     def view(self, config: Any) -> SegmentView:
         """How an utterance's frames are cut into the segments that the model sees."""
@@ -266,16 +276,18 @@ class Family:
         raise NotImplementedError
 
     def predict(self, model: Any, batch: Batch) -> dict[str, Tensor]:
-        """Outputs for a batch of segments, evaluation mode: e.g. posteriors `emotion` (B, C)."""
+        """Outputs for a batch in evaluation mode: posteriors `emotion` (B, C), or z-normed `attributes` (B, A)."""
         raise NotImplementedError
 
     def embed(self, model: Any, batch: Batch) -> Tensor | None:
         """Speaker representations (d-vectors) (B, E) for verification; None: the model has no speaker task."""
         return None
 
-    def metrics(self, outputs: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Development metrics from utterance-level outputs (K, U, C) and labels (U,): each (K,), without prefix."""
-        raise NotImplementedError
+    def metrics(
+        self, outputs: Mapping[str, Tensor], labels: Mapping[str, Tensor], space: LabelSpace
+    ) -> dict[str, Tensor]:
+        """Development metrics from utterances' outputs (K, U, ...) and labels (U, ...): each (K,), without prefix."""
+        return target_metrics(outputs, labels, space.attributes)
 
     def schedule(self, config: Any) -> HalveOnPlateau | None:
         """The rule by which the learning rate changes between epochs; None keeps it."""

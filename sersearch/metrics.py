@@ -6,6 +6,8 @@ device or loops over lanes. Label -1 means unlabelled; such utterances are left 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor
 
@@ -50,6 +52,22 @@ def f1(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
     return (2 * counts.diagonal(dim1=-2, dim2=-1) / (counts.sum(-1) + counts.sum(-2))).nanmean(-1)
 
 
+def target_metrics(
+    outputs: Mapping[str, Tensor], labels: Mapping[str, Tensor], attributes: Sequence[str]
+) -> dict[str, Tensor]:
+    """What a model is judged by, each by lane (K,): UA and WA of posteriors (K, U, C), or CCCs of values (K, U, A).
+
+    `outputs` and `labels` hold `emotion` (codes (U,)) or `attributes` ((U, A)); `ccc` is the mean over the
+    `attributes`, `ccc_<attribute>` each one's.
+    """
+    if "attributes" not in outputs:
+        posteriors = outputs["emotion"]
+        predicted, classes = posteriors.argmax(dim=-1), posteriors.shape[-1]
+        return {m.__name__: m(predicted, labels["emotion"], classes) for m in (ua, wa)}
+    each = ccc(outputs["attributes"].transpose(-1, -2), labels["attributes"].transpose(-1, -2))  # (K, A)
+    return {"ccc": each.mean(-1)} | {f"ccc_{name}": each[..., a] for a, name in enumerate(attributes)}
+
+
 def eer(scores: Tensor, same: Tensor) -> Tensor:
     """Equal error rate of verification scores (..., N), higher meaning "same"; `same` (N,) or (..., N) is the truth.
 
@@ -76,4 +94,4 @@ def eer(scores: Tensor, same: Tensor) -> Tensor:
     return torch.where(ranked.isnan().any(-1), torch.nan, rate)
 
 
-__all__ = ["ccc", "confusion", "eer", "f1", "ua", "wa"]
+__all__ = ["ccc", "confusion", "eer", "f1", "target_metrics", "ua", "wa"]

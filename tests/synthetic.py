@@ -15,24 +15,42 @@ from sersearch.data.batches import SegmentView, TrainingData, training_data
 from sersearch.data.protocols import Protocol
 from sersearch.data.schema import feature_schema
 from sersearch.data.table import FeatureTable
+from sersearch.data.targets import attributes_of
 
 CLASSES = ("anger", "happiness", "neutral", "sadness")
 
 
 def make_table(
-    dims: int = 16, speakers: int = 4, repetitions: int = 2, unlabelled: int = 4, seed: int = 0, corpus: str = "made"
+    dims: int = 16,
+    speakers: int = 4,
+    repetitions: int = 2,
+    unlabelled: int = 4,
+    seed: int = 0,
+    corpus: str = "made",
+    *,
+    vectors: bool = False,
+    attributes: bool = False,
+    conditions: tuple[str, ...] = (),
 ) -> FeatureTable:
-    """`speakers` x 4 classes x `repetitions` labelled utterances whose mean over bands tells the class, and a pool."""
+    """`speakers` x 4 classes x `repetitions` labelled utterances whose mean over bands tells the class, and a pool.
+
+    `vectors`: one frame an utterance; `attributes`: labels of these, too, which the bands tell; `conditions`: noisy
+    copies of all utterances, beside the clean ones.
+    """
     rng = np.random.default_rng(seed)
     rows, pieces = [], []
     for speaker in range(speakers):
         todo = [*(list(CLASSES) * repetitions), *([None] * unlabelled)]
         for number, emotion in enumerate(todo):
-            frames = int(rng.integers(20, 70))
+            frames = 1 if vectors else int(rng.integers(20, 70))
             piece = rng.normal(size=(frames, dims)).astype(np.float32)
             if emotion is not None:
                 piece[:, CLASSES.index(emotion) * dims // 4 : (CLASSES.index(emotion) + 1) * dims // 4] += 2
+            level = rng.normal(size=3)
+            if attributes and emotion is not None:
+                piece[:, :3] += level
             pieces.append(piece)
+            labels = np.clip(4 + level, 1, 7).round(2).tolist() if attributes and emotion is not None else [None] * 3
             rows.append(
                 {
                     "id": f"s{speaker}_{number:02d}",
@@ -42,38 +60,47 @@ def make_table(
                     "speaker": f"s{speaker}",
                     "gender": ("female", "male")[speaker % 2],
                     "emotion": emotion,
-                    "activation": None,
-                    "valence": None,
-                    "dominance": None,
+                    **dict(zip(("activation", "valence", "dominance"), labels, strict=True)),
                     "sentence": None,
                     "corpus": corpus,
                     "split": None,
+                    "condition": "clean" if conditions else None,
                     "duration": frames / 100,
                     "frames": frames,
                     "audio_sha256": f"{corpus}{speaker}{number}",
                 }
             )
+    for condition in conditions:
+        for row, piece in list(zip(rows, pieces, strict=True))[: speakers * (4 * repetitions + unlabelled)]:
+            name = f"{row['id']}_{condition}"
+            rows.append(row | {"id": name, "condition": condition, "audio_sha256": f"{corpus}{name}"})
+            pieces.append((piece + rng.normal(size=piece.shape)).astype(np.float32))
     return FeatureTable(
         root=Path("made"),
         card={
             "features": "spectrogram",
             "dims": dims,
-            "frame_rate": 100.0,
+            "frame_rate": None if vectors else 100.0,
             "parameters": {},
             "versions": {},
             "hash": "0",
         },
-        corpus={"corpus": corpus, "synthetic": True, "attribute_scale": None},
+        corpus={"corpus": corpus, "synthetic": True, "attribute_scale": [1, 7] if attributes else None},
         utterances=pd.DataFrame(rows),
         frames=np.concatenate(pieces),
         offsets=np.cumsum([0, *(len(p) for p in pieces)]),
     )
 
 
-def make_data(table: FeatureTable | None = None, view: SegmentView | None = None) -> TrainingData:
-    """Training data of :func:`make_table` under LOSO, cut into segments of 32 frames."""
-    table = table or make_table()
-    return training_data(table, Protocol("loso", test_speaker="s0").split(table), view or SegmentView(32, 32))
+def make_data(
+    table: FeatureTable | None = None, view: SegmentView | None = None, target: str = "emotion"
+) -> TrainingData:
+    """Training data of :func:`make_table` under LOSO, cut into segments of 32 frames, or as `view` says."""
+    view = view or SegmentView(32, 32)
+    if table is None:
+        table = make_table(vectors=view.frames == 1, attributes=bool(attributes_of(target)))
+    split = Protocol("loso", test_speaker="s0").split(table, target)
+    return training_data(table, split, view, target)
 
 
 def write_table(folder: Path, table: FeatureTable) -> Path:

@@ -11,7 +11,7 @@ from scipy.interpolate import interp1d
 from scipy.optimize import brentq
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score, roc_curve
 
-from sersearch.metrics import ccc, confusion, eer, f1, ua, wa
+from sersearch.metrics import ccc, confusion, eer, f1, target_metrics, ua, wa
 
 torch.set_num_threads(1)
 CLASSES = 4
@@ -172,3 +172,18 @@ def test_eer_by_lane_and_unmoved_by_monotone_maps(trials, lanes):
 def test_eer_needs_both_kinds_and_numbers():
     assert eer(torch.tensor([0.1, 0.2]), torch.tensor([1, 1])).isnan()
     assert eer(torch.tensor([0.1, torch.nan]), torch.tensor([0, 1])).isnan()
+
+
+def test_what_a_model_is_judged_by_follows_its_outputs() -> None:
+    posteriors = torch.tensor([[[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]])
+    labels = {"emotion": torch.tensor([0, 1, 1])}
+    found = target_metrics({"emotion": posteriors}, labels, ())
+    assert {name: value.tolist() for name, value in found.items()} == {"ua": [0.75], "wa": [pytest.approx(2 / 3)]}
+    rng = torch.Generator().manual_seed(0)
+    truth, values = torch.randn(20, 2, generator=rng), torch.randn(3, 20, 2, generator=rng)
+    found = target_metrics({"attributes": values}, {"attributes": truth}, ("activation", "valence"))
+    assert found.keys() == {"ccc", "ccc_activation", "ccc_valence"}
+    for a, name in enumerate(("activation", "valence")):
+        each = torch.stack([ccc(values[k, :, a], truth[:, a]) for k in range(3)])
+        torch.testing.assert_close(found[f"ccc_{name}"], each)
+    torch.testing.assert_close(found["ccc"], (found["ccc_activation"] + found["ccc_valence"]) / 2)

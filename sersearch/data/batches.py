@@ -1,13 +1,14 @@
 """From a feature table and a split to the mini-batches that families train on.
 
-Shape suffixes: B mini-batch, D feature dimension, T frames of a segment, S segments, U utterances.
+Shape suffixes: A attributes, B mini-batch, D feature dimension, T frames of a segment, S segments, U utterances.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from sersearch.data.normaliser import Normaliser
 from sersearch.data.protocols import Split
 from sersearch.data.table import FeatureTable
-from sersearch.data.targets import target_codes
+from sersearch.data.targets import attributes_of, target_codes, target_values
 from sersearch.errors import DataError
 
 UNLABELLED = -1
@@ -27,53 +28,83 @@ GENDERS = ("female", "male")
 
 @dataclass(frozen=True)
 class LabelSpace:
-    """The classes of each task; a class's position is its code and its place in the outputs."""
+    """The classes of each task, a class's position being its code and its place in the outputs; or the attributes.
+
+    Of `emotion` and `attributes` one is empty. Attributes are learnt z-normed (ladder paper, section IV-D): `mean` and
+    `std` are their moments over the labelled training utterances, on the corpus's own scale.
+    """
 
     emotion: tuple[str, ...]
     gender: tuple[str, ...]
     speaker: tuple[str, ...]
+    attributes: tuple[str, ...] = ()
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
-    def to_dict(self) -> dict[str, list[str]]:
+    @property
+    def task(self) -> Literal["emotion", "attributes"]:
+        """What is predicted: the name of the labels in batches and of the outputs of a model."""
+        return "attributes" if self.attributes else "emotion"
+
+    @property
+    def outputs(self) -> int:
+        """Number of outputs: classes C, or attributes A."""
+        return len(self.attributes or self.emotion)
+
+    def denormed(self, values: Tensor) -> Tensor:
+        """Attributes (..., A) on the corpus's scale, from z-normed ones."""
+        return values * values.new_tensor(self.std) + values.new_tensor(self.mean)
+
+    def to_dict(self) -> dict[str, list[Any]]:
         """Plain lists, for JSON."""
-        return {"emotion": list(self.emotion), "gender": list(self.gender), "speaker": list(self.speaker)}
+        return {name: list(values) for name, values in asdict(self).items()}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Sequence[str]]) -> LabelSpace:
+    def from_dict(cls, values: Mapping[str, Sequence[Any]]) -> LabelSpace:
         """The inverse of :meth:`to_dict`."""
-        return cls(**{task: tuple(classes) for task, classes in values.items()})
+        return cls(**{name: tuple(held) for name, held in values.items()})
 
 
 @dataclass(frozen=True)
 class SegmentView:
     """Utterances as segments of `frames` frames, one every `hop` frames.
 
-    A remainder of at least half a segment gets one more segment, placed at the end of the utterance. An utterance
-    shorter than a segment is padded behind with its own lowest value per dimension, which for a log spectrogram
-    is silence.
+    A remainder of at least half a segment gets one more segment, placed at the end of the utterance; `first_only` cuts
+    off all behind the first segment. An utterance shorter than a segment is padded behind: with its own `lowest` value
+    per dimension, which for a log spectrogram is silence, or with the training part's `mean`, zeros once normalised.
     """
 
     frames: int
     hop: int
+    pad: Literal["lowest", "mean"] = "lowest"
+    first_only: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
 
     def starts(self, n_frames: int) -> list[int]:
         """First frames of the segments of an utterance of `n_frames` frames; at least one."""
+        if self.first_only:
+            return [0]
         starts = list(range(0, max(n_frames - self.frames, 0) + 1, self.hop))
         rest = n_frames - (starts[-1] + self.frames)
         if 2 * rest >= self.frames:
             starts.append(n_frames - self.frames)
         return starts
 
-    def segment(self, matrix_TD: np.ndarray, start: int) -> np.ndarray:
-        """One segment (frames, D) of an utterance's features, padded when it is short."""
+    def segment(self, matrix_TD: np.ndarray, start: int, mean_D: np.ndarray) -> np.ndarray:
+        """One segment (frames, D) of an utterance's features, padded when it is short; `mean_D` is the normaliser's."""
         piece = matrix_TD[start : start + self.frames]
         missing = self.frames - len(piece)
         if missing == 0:
             return piece
-        return np.concatenate([piece, np.repeat(matrix_TD.min(axis=0, keepdims=True), missing, axis=0)])
+        padding = matrix_TD.min(axis=0) if self.pad == "lowest" else mean_D  # float32, which so the segment becomes
+        return np.concatenate([piece, np.broadcast_to(padding, (missing, len(padding)))])
 
-    def cut(self, matrix_TD: np.ndarray) -> np.ndarray:
+    def cut(self, matrix_TD: np.ndarray, mean_D: np.ndarray) -> np.ndarray:
         """All segments (S, frames, D) of an utterance's features (T, D)."""
-        return np.stack([self.segment(matrix_TD, start) for start in self.starts(len(matrix_TD))])
+        return np.stack([self.segment(matrix_TD, start, mean_D) for start in self.starts(len(matrix_TD))])
 
 
 class Segments:
@@ -87,12 +118,12 @@ class Segments:
         self.row_S = np.zeros(0, np.int64)
         self.start_S = np.zeros(0, np.int64)
         self.utterance_S = np.zeros(0, np.int64)
-        self.labels_U = {task: np.zeros(0, np.int64) for task in ("emotion", "gender", "speaker")}
-        """Label codes by task and utterance."""
+        self.labels_U: dict[str, np.ndarray] = {}
+        """Label codes (U,) by task; `attributes` (U, A) float32, NaN for what is unlabelled."""
         self.ids: list[str] = []
 
     def add(self, table: FeatureTable, rows: np.ndarray, labels: Mapping[str, np.ndarray]) -> None:
-        """Append the utterances `rows` of `table`; `labels` holds a code per row and task."""
+        """Append the utterances `rows` of `table`; `labels` holds a code, or the attributes, per row and task."""
         starts = [self.view.starts(int(n)) for n in np.diff(table.offsets)[rows]]
         counts = [len(s) for s in starts]
         first = len(self.ids)
@@ -100,8 +131,8 @@ class Segments:
         self.row_S = np.concatenate([self.row_S, np.repeat(rows, counts)])
         self.start_S = np.concatenate([self.start_S, np.array([s for some in starts for s in some], np.int64)])
         self.utterance_S = np.concatenate([self.utterance_S, np.repeat(np.arange(first, first + len(rows)), counts)])
-        for task in self.labels_U:
-            self.labels_U[task] = np.concatenate([self.labels_U[task], np.asarray(labels[task], np.int64)])
+        for task, new in labels.items():
+            self.labels_U[task] = np.concatenate([self.labels_U.get(task, new[:0]), new])
         self.ids += table.utterances["id"].iloc[rows].tolist()
         self._tables.append(table)
 
@@ -113,10 +144,20 @@ class Segments:
         """Number of utterances U."""
         return len(self.ids)
 
+    def known(self, task: str, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Which of the segments `indices` have a label for `task`, (B,) bool."""
+        labels = self.labels_U[task][self.utterance_S[np.asarray(indices, np.int64)]]
+        known: np.ndarray = ~np.isnan(labels).any(axis=1) if task == "attributes" else labels >= 0
+        return known
+
+    @cached_property
+    def labelled_S(self) -> np.ndarray:
+        """Which segments (S,) have a label for what is predicted, emotion or attributes."""
+        return self.known("attributes" if "attributes" in self.labels_U else "emotion", np.arange(len(self)))
+
     def labelled_tasks(self, indices: Sequence[int] | np.ndarray) -> set[str]:
         """The tasks that have at least one label among the segments `indices`."""
-        utterance = self.utterance_S[np.asarray(indices, np.int64)]
-        return {task for task, codes in self.labels_U.items() if (codes[utterance] >= 0).any()}
+        return {task for task in self.labels_U if self.known(task, indices).any()}
 
     def cut(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Segments (B, T, D) as they are in the tables: a slice of the map each; single frames in one gather."""
@@ -126,19 +167,27 @@ class Segments:
             gathered: np.ndarray = table.frames[table.offsets[self.row_S[chosen]] + self.start_S[chosen]]
             return gathered[:, None]
         return np.stack(
-            [self.view.segment(self._tables[self.table_S[i]][int(self.row_S[i])], self.start_S[i]) for i in chosen]
+            [
+                self.view.segment(
+                    self._tables[self.table_S[i]][int(self.row_S[i])], self.start_S[i], self.normaliser.mean
+                )
+                for i in chosen
+            ]
         )
 
     def batch(self, indices: Sequence[int] | np.ndarray, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
-        """Normalised segments `x` (B, D, T), their `utterance` numbers (B,) and label codes (B,) per task."""
+        """Normalised segments `x` (B, D, T), their `utterance` numbers (B,) and label codes (B,) per task.
+
+        Where attributes are learnt, they are `attributes` (B, A), z-normed, NaN for what is unlabelled.
+        """
         chosen = np.asarray(indices, np.int64)
         x_BTD = self.cut(chosen)
         x_BTD = self.normaliser(x_BTD, out=x_BTD if x_BTD.dtype == np.float32 else None)
         utterance = self.utterance_S[chosen]
         batch = {"x": torch.from_numpy(x_BTD).transpose(1, 2).contiguous().to(device, dtype)}
         batch["utterance"] = torch.from_numpy(utterance).to(device)
-        for task, codes in self.labels_U.items():
-            batch[task] = torch.from_numpy(codes[utterance]).to(device)
+        for task, labels in self.labels_U.items():
+            batch[task] = torch.from_numpy(labels[utterance]).to(device, dtype if task == "attributes" else None)
         return batch
 
 
@@ -152,6 +201,8 @@ class TrainingData:
     features: Mapping[str, Any]
     """The feature table's card."""
     target: str
+    dev_by_condition: Mapping[str, Segments] = field(default_factory=dict)
+    """The development utterances in noise, by condition: watched, never selected by."""
 
     @property
     def dims(self) -> int:
@@ -160,11 +211,10 @@ class TrainingData:
 
     def context(self) -> dict[str, Any]:
         """What a prediction needs besides weights and config: labels, normaliser, view, feature card. JSON-ready."""
-        view = self.train.view
         return {
             "labels": self.labels.to_dict(),
             "normaliser": self.train.normaliser.to_dict(),
-            "view": {"frames": view.frames, "hop": view.hop},
+            "view": self.train.view.to_dict(),
             "features": dict(self.features),
             "target": self.target,
         }
@@ -180,14 +230,40 @@ def training_data(
     if aux is not None:
         aux.check_like(table.card)
         _check_apart(table, split, aux)
-    emotion, classes = target_codes(table, target, split.train)
     seen = np.concatenate([split.train, split.unlabelled])
-    labels = LabelSpace(emotion=classes, gender=GENDERS, speaker=_speakers(table, seen, aux))
+    labels, targets = _target(table, split, target, _speakers(table, seen, aux))
     normaliser = Normaliser.fit(table, seen)
-    train, dev = Segments(view, normaliser), Segments(view, normaliser)
-    train.add(table, seen, _codes(table, seen, labels, emotion))
-    dev.add(table, split.dev, _codes(table, split.dev, labels, emotion))
-    return TrainingData(train=train, dev=dev, labels=labels, features=table.card, target=target)
+
+    def segments(rows: np.ndarray, targets: np.ndarray) -> Segments:
+        made = Segments(view, normaliser)
+        made.add(table, rows, {labels.task: targets[rows], **_codes(table, rows, labels)})
+        return made
+
+    blank = targets.copy()
+    blank[split.unlabelled] = UNLABELLED if labels.task == "emotion" else np.nan  # a noisy copy's label isn't used
+    return TrainingData(
+        train=segments(seen, blank),
+        dev=segments(split.dev, targets),
+        labels=labels,
+        features=table.card,
+        target=target,
+        dev_by_condition={name: segments(rows, targets) for name, rows in split.dev_by_condition.items()},
+    )
+
+
+def _target(table: FeatureTable, split: Split, target: str, speakers: tuple[str, ...]) -> tuple[LabelSpace, np.ndarray]:
+    """The label space, and what is to be learnt for each row: class codes (N,), or z-normed attributes (N, A)."""
+    attributes = attributes_of(target)
+    if not attributes:
+        codes, classes = target_codes(table, target, split.train)
+        return LabelSpace(emotion=classes, gender=GENDERS, speaker=speakers), codes
+    values = target_values(table, target)
+    mean, std = values[split.train].mean(axis=0), values[split.train].std(axis=0)
+    if (std == 0).any():
+        constant = attributes[int(np.argmin(std))]
+        raise DataError(f"{table.root}: all labelled training utterances have the same {constant}: nothing to learn")
+    labels = LabelSpace((), GENDERS, speakers, attributes, tuple(mean.tolist()), tuple(std.tolist()))
+    return labels, ((values - mean) / std).astype(np.float32)
 
 
 def auxiliary_data(data: TrainingData, aux: FeatureTable) -> TrainingData:
@@ -200,7 +276,9 @@ def auxiliary_data(data: TrainingData, aux: FeatureTable) -> TrainingData:
     rows = np.arange(len(aux))
     train = Segments(data.train.view, Normaliser.fit(aux, rows))
     none = np.full(len(aux), UNLABELLED, np.int64)
-    train.add(aux, rows, _codes(aux, rows, data.labels, none))
+    if data.labels.task == "attributes":
+        none = np.full((len(aux), data.labels.outputs), np.nan, np.float32)
+    train.add(aux, rows, {data.labels.task: none, **_codes(aux, rows, data.labels)})
     return TrainingData(train=train, dev=data.dev, labels=data.labels, features=data.features, target=data.target)
 
 
@@ -232,13 +310,12 @@ def _speakers(table: FeatureTable, rows: np.ndarray, aux: FeatureTable | None) -
     return (*known, *sorted(set(_speaker_names(aux)) - set(known))) if aux is not None else tuple(known)
 
 
-def _codes(table: FeatureTable, rows: np.ndarray, labels: LabelSpace, emotion: np.ndarray) -> dict[str, np.ndarray]:
-    """Label codes of `rows`; a speaker or gender outside the label space counts as unlabelled."""
+def _codes(table: FeatureTable, rows: np.ndarray, labels: LabelSpace) -> dict[str, np.ndarray]:
+    """Codes of gender and speaker of `rows`; one outside the label space counts as unlabelled."""
     speakers = {name: code for code, name in enumerate(labels.speaker)}
     genders = {name: code for code, name in enumerate(labels.gender)}
     names, gender = _speaker_names(table), table.utterances["gender"].tolist()
     return {
-        "emotion": emotion[rows],
         "gender": np.array([genders.get(gender[row], UNLABELLED) for row in rows], np.int64),
         "speaker": np.array([speakers.get(names[row], UNLABELLED) for row in rows], np.int64),
     }

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from sersearch.data.targets import labelled, strata, target_codes
+from sersearch.data.targets import attributes_of, labelled, strata, target_codes, target_values
 from sersearch.errors import ConfigError, DataError, one_of
 
 if TYPE_CHECKING:
@@ -38,7 +38,12 @@ class Protocol:
     - `kfold`: `folds` folds with all speakers in each, so that speakers can be recognised; `fold` (from 1) is tested,
       the next one (cyclic) develops, the others train: the 10-fold scheme of Latif et al., TAFFC 2020, section 5.
 
-    Unlabelled utterances train wherever their speaker may. Raises :class:`ConfigError` for an unknown name, an option
+    Unlabelled utterances train wherever their speaker may. With `unlabeled_condition`, of a corpus with noisy copies,
+    labels come from clean speech and unlabelled utterances from that condition (Leem et al., Interspeech 2021): clean
+    rows train and develop, the training side's rows in that condition train without their labels, and the test part
+    has its utterances in all conditions.
+
+    Raises :class:`ConfigError` for an unknown name, an option
     of another protocol, or a fold that isn't there.
     """
 
@@ -48,6 +53,7 @@ class Protocol:
     fold: int | None = None
     folds: int = 10
     seed: int = 0
+    unlabeled_condition: str | None = None
 
     def __post_init__(self) -> None:
         if self.name not in get_args(Name):
@@ -64,12 +70,16 @@ class Protocol:
                 raise ConfigError(f"{seen}; protocol kfold tests one fold, --fold 1 to {self.folds}")
 
     def __str__(self) -> str:
+        noisy = (
+            f"; labels from clean speech, unlabelled: {self.unlabeled_condition}" if self.unlabeled_condition else ""
+        )
         if self.name == "loso":
             dev = f", development speaker {self.dev_speaker}" if self.dev_speaker else ""
-            return f"LOSO, test speaker {self.test_speaker}{dev}"
+            return f"LOSO, test speaker {self.test_speaker}{dev}{noisy}"
         if self.name == "kfold":
-            return f"{self.folds}-fold with all speakers in each fold, fold {self.fold} tested, seed {self.seed}"
-        return "official split" if self.name == "official" else f"speaker-disjoint split, seed {self.seed}"
+            folds = f"{self.folds}-fold with all speakers in each fold, fold {self.fold} tested, seed {self.seed}"
+            return folds + noisy
+        return ("official split" if self.name == "official" else f"speaker-disjoint split, seed {self.seed}") + noisy
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -87,7 +97,8 @@ class Protocol:
         speakers, no labels, a class that training or development lacks.
         """
         protocol, parts = _parts(self, table, target)
-        return Split(protocol, train=parts["train"], unlabelled=parts["unlabelled"], dev=parts["dev"])
+        conditions = {name.removeprefix("dev "): rows for name, rows in parts.items() if name.startswith("dev ")}
+        return Split(protocol, parts["train"], parts["unlabelled"], parts["dev"], conditions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +113,8 @@ class Split:
     """Rows without a label that may be trained on."""
     dev: np.ndarray
     """Labelled development rows."""
+    dev_by_condition: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    """The same utterances in noise, by condition, where there is an `unlabeled_condition`: never to select by."""
 
 
 def split_card(protocol: Protocol, table: FeatureTable, target: str = "emotion") -> dict[str, Any]:
@@ -111,23 +124,34 @@ def split_card(protocol: Protocol, table: FeatureTable, target: str = "emotion")
     `allowed` says whether the protocol means it to: speakers only in kfold, sentences always, audio never.
     """
     protocol, parts = _parts(protocol, table, target)
-    codes, classes = target_codes(table, target, parts["train"])
+    parts = {name: chosen for name, chosen in parts.items() if name in ("train", "unlabelled", "dev", "test")}
+    attributes = attributes_of(target)
+    codes, classes = (None, ()) if attributes else target_codes(table, target, parts["train"])
     rows = table.utterances
     card: dict[str, Any] = {}
     for part, chosen in parts.items():
-        labels = np.bincount(codes[chosen][codes[chosen] >= 0], minlength=len(classes))
         card[part] = {
             "utterances": len(chosen),
             "hours": round(float(rows["duration"].iloc[chosen].sum()) / 3600, 3),
             "speakers": sorted(rows["speaker"].iloc[chosen].unique().tolist()),
-            "labels": {} if part == "unlabelled" else dict(zip(classes, labels.tolist(), strict=True)),
+            "labels": {},
             "gender": rows["gender"].iloc[chosen].value_counts().sort_index().to_dict(),
         }
+        if part != "unlabelled" and codes is not None:
+            labels = np.bincount(codes[chosen][codes[chosen] >= 0], minlength=len(classes))
+            card[part]["labels"] = dict(zip(classes, labels.tolist(), strict=True))
+        if part != "unlabelled" and attributes:
+            values = target_values(table, target)[chosen]
+            moments = zip(attributes, values.mean(axis=0), values.std(axis=0), strict=True)
+            card[part]["attributes"] = {
+                name: {"mean": round(float(mean), 3), "std": round(float(std), 3)} for name, mean, std in moments
+            }
     return {
         "protocol": protocol.to_dict(),
         "caption": str(protocol),
         "target": target,
         "classes": list(classes),
+        "attributes": list(attributes),
         "parts": card,
         "leaks": list(_leaks(protocol, table, parts)),
     }
@@ -166,11 +190,14 @@ def _parts(protocol: Protocol, table: FeatureTable, target: str) -> tuple[Protoc
         raise DataError(f"{table.root}: no utterance has a label for target {target}; choose another target or corpus")
     protocol, side = _RULES[protocol.name](protocol, table, target, known)
     parts = {
-        "train": np.flatnonzero(known & (side == _TRAIN)),
-        "unlabelled": np.flatnonzero(~known & (side == _TRAIN)),
-        "dev": np.flatnonzero(known & (side == _DEV)),
-        "test": np.flatnonzero(known & (side == _TEST)),
+        "train": known & (side == _TRAIN),
+        "unlabelled": ~known & (side == _TRAIN),
+        "dev": known & (side == _DEV),
+        "test": known & (side == _TEST),
     }
+    if protocol.unlabeled_condition is not None:
+        parts |= _conditions(protocol.unlabeled_condition, table, parts, side)
+    parts = {name: np.flatnonzero(chosen) for name, chosen in parts.items()}
     for part in ("train", "dev", "test"):
         if len(parts[part]) == 0:
             raise DataError(f"{table.root}: {protocol} leaves no utterance labelled for {target} in the {part} part")
@@ -184,6 +211,22 @@ def _parts(protocol: Protocol, table: FeatureTable, target: str) -> tuple[Protoc
     return protocol, parts
 
 
+def _conditions(unlabelled: str, table: FeatureTable, parts: Mapping[str, Any], side: np.ndarray) -> dict[str, Any]:
+    """Parts of a corpus with noisy copies: labels from clean rows, unlabelled ones of one condition."""
+    condition = table.utterances["condition"].to_numpy(object)
+    there = sorted({name for name in condition if isinstance(name, str)} - {"clean"})
+    if unlabelled not in there:
+        way = one_of(unlabelled, there) if there else "prepare it with --noise, which adds noisy copies"
+        raise DataError(f"{table.root}: --unlabeled-condition {unlabelled}: no utterance is of this condition; {way}")
+    clean = condition == "clean"
+    return {
+        "train": parts["train"] & clean,
+        "unlabelled": (side == _TRAIN) & (condition == unlabelled),
+        "dev": parts["dev"] & clean,
+        **{f"dev {name}": parts["dev"] & (condition == name) for name in there},
+    }
+
+
 _WAY_OUT = {
     "official": "use another protocol, such as speaker",
     "speaker": "draw the speakers by another --seed",
@@ -194,6 +237,8 @@ _WAY_OUT = {
 
 def _absent(table: FeatureTable, target: str, train: np.ndarray, part: np.ndarray) -> list[str]:
     """Classes that no row of `part` has."""
+    if attributes_of(target):
+        return []
     codes, classes = target_codes(table, target, train)
     present = set(codes[part].tolist())
     return [name for code, name in enumerate(classes) if code not in present]
@@ -257,6 +302,8 @@ def _kfold(protocol: Protocol, table: FeatureTable, target: str, known: np.ndarr
     speaker = table.utterances["speaker"].to_numpy(object)
     group, rng = strata(table, target), np.random.default_rng(protocol.seed)
     fold = np.zeros(len(speaker), np.int64)
+    original = _originals(table)
+    copies, known = original != np.arange(len(original)), known & (original == np.arange(len(original)))
     by_group, by_fold = np.zeros((group.max() + 1, protocol.folds), np.int64), np.zeros(protocol.folds, np.int64)
     for name in sorted(set(speaker[known])):
         rows = rng.permutation(np.flatnonzero(known & (speaker == name)))
@@ -272,10 +319,19 @@ def _kfold(protocol: Protocol, table: FeatureTable, target: str, known: np.ndarr
             fold[row] = chosen
             for count in (by_speaker, by_group[group[row]], by_fold):
                 count[chosen] += 1
+    fold[copies], known = fold[original[copies]], known | (copies & known[original])
     assert protocol.fold is not None
     tested = protocol.fold - 1
     side = np.where(fold == tested, _TEST, np.where(fold == (tested + 1) % protocol.folds, _DEV, _TRAIN))
     return protocol, np.where(known, side, _TRAIN)
+
+
+def _originals(table: FeatureTable) -> np.ndarray:
+    """For each row, the first row of the same utterance: noisy copies go into the fold of what they are copies of."""
+    rows = table.utterances
+    same = list(zip(rows["path"], rows["start"].fillna(-1), rows["end"].fillna(-1), strict=True))
+    first: dict[Any, int] = {}
+    return np.array([first.setdefault(key, row) for row, key in enumerate(same)])
 
 
 _Rule = Callable[[Protocol, "FeatureTable", str, np.ndarray], tuple[Protocol, np.ndarray]]

@@ -1,6 +1,7 @@
-"""What is predicted: emotions (all, or the paper's four), three levels of an attribute, clusters of two attributes.
+"""What is predicted: classes (emotions, levels of an attribute, clusters of two), or attributes themselves.
 
-Latif et al., TAFFC 2020, section 5 (the paper's "multi-task adversarial autoencoder").
+Classes are those of Latif et al., TAFFC 2020, section 5 (multi-task adversarial autoencoder); attributes, one alone or
+three at once, those of Parthasarathy & Busso, TASLP 2020, section IV (ladder networks; their arousal is `activation`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,19 @@ from sersearch.errors import ConfigError, DataError, one_of
 if TYPE_CHECKING:
     from sersearch.data.table import FeatureTable
 
-TARGETS = ("emotion", "emotion4", "activation_levels", "valence_levels", "clusters3", "clusters5")
+ATTRIBUTES = ("activation", "valence", "dominance")
+"""In the order of Eq. 2 of the ladder paper: arousal, valence, dominance."""
+
+TARGETS = (
+    "emotion",
+    "emotion4",
+    *ATTRIBUTES,
+    "attributes",
+    "activation_levels",
+    "valence_levels",
+    "clusters3",
+    "clusters5",
+)
 
 FOUR = ("anger", "happiness", "neutral", "sadness")
 """The categorical emotions of section 5: the classes of `emotion4`."""
@@ -28,12 +41,19 @@ MEDIUM_MSP_IMPROV = (2.5, 3.5)
 SLACK = 0.5
 """How far, on a scale of 1 to 5, a rating may lie outside: IEMOCAP has valences of 5.5, which count as positive."""
 
-_ATTRIBUTES = {
+_COLUMNS = {
+    **{name: (name,) for name in ATTRIBUTES},
+    "attributes": ATTRIBUTES,
     "activation_levels": ("activation",),
     "valence_levels": ("valence",),
     "clusters3": ("valence", "activation"),
     "clusters5": ("valence", "activation"),
 }
+
+
+def attributes_of(target: str) -> tuple[str, ...]:
+    """The attributes that `target` predicts: one for a single task (STL), three for several (MTL), none for classes."""
+    return _COLUMNS[target] if target in (*ATTRIBUTES, "attributes") else ()
 
 
 def labelled(table: FeatureTable, target: str) -> np.ndarray:
@@ -45,9 +65,17 @@ def labelled(table: FeatureTable, target: str) -> np.ndarray:
         raise ConfigError(f"target {target!r} is unknown; {one_of(target, TARGETS)}")
     rows = table.utterances
     known: np.ndarray = (rows["split"] != "unlabelled").fillna(True).to_numpy(bool)
-    for column in _ATTRIBUTES.get(target, ("emotion",)):
+    for column in _COLUMNS.get(target, ("emotion",)):
         known = known & rows[column].notna().to_numpy(bool)
     return known & rows["emotion"].isin(FOUR).to_numpy(bool) if target == "emotion4" else known
+
+
+def target_values(table: FeatureTable, target: str) -> np.ndarray:
+    """The attributes of `target` (N, A) float64 on the corpus's own scale; NaN where an utterance is unlabelled."""
+    known = labelled(table, target)
+    columns = [table.utterances[name].to_numpy(np.float64, na_value=np.nan) for name in attributes_of(target)]
+    values: np.ndarray = np.where(known[:, None], np.stack(columns, axis=1), np.nan)
+    return values
 
 
 def target_codes(table: FeatureTable, target: str, train_rows: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -78,17 +106,20 @@ def target_codes(table: FeatureTable, target: str, train_rows: np.ndarray) -> tu
 
 
 def strata(table: FeatureTable, target: str) -> np.ndarray:
-    """Groups (N,) by which folds are balanced: the classes; thirds of each attribute where the classes are clusters.
+    """Groups (N,) by which folds are balanced: the classes; thirds of attributes where these, or clusters, are learnt.
 
     (Clusters need the training part, which the folds decide.)
     """
-    if not target.startswith("clusters"):
+    columns = attributes_of(target) or (("valence", "activation") if target.startswith("clusters") else ())
+    if not columns:
         return target_codes(table, target, np.zeros(0, np.int64))[0]
     known = labelled(table, target)
-    points = table.utterances.loc[known, ["valence", "activation"]].to_numpy(np.float64)
-    thirds = [np.searchsorted(np.quantile(p, (1 / 3, 2 / 3)), p) for p in points.T]
+    points = table.utterances.loc[known, list(columns)].to_numpy(np.float64)
+    group = np.zeros(len(points), np.int64)
+    for values in points.T:
+        group = 3 * group + np.searchsorted(np.quantile(values, (1 / 3, 2 / 3)), values)
     groups = np.full(len(known), -1, np.int64)
-    groups[known] = 3 * thirds[0] + thirds[1]
+    groups[known] = group
     return groups
 
 

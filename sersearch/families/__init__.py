@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from pathlib import Path
 
 from sersearch.errors import ConfigError, one_of
 from sersearch.family import Family
@@ -11,7 +12,8 @@ from sersearch.family import Family
 
 def family_names() -> tuple[str, ...]:
     """Names of all families: the folders in `sersearch/families/` that hold a `family.py`."""
-    return tuple(m.name for m in pkgutil.iter_modules(__path__) if m.ispkg)
+    holds_family = {path.parent.name for folder in __path__ for path in Path(folder).glob("*/family.py")}
+    return tuple(m.name for m in pkgutil.iter_modules(__path__) if m.name in holds_family)
 
 
 def get_family(name: str) -> Family:

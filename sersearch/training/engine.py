@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,12 +23,14 @@ from torch import Tensor
 
 from sersearch.data.batches import Segments, TrainingData
 from sersearch.data.prefetch import prefetched
-from sersearch.errors import ConfigError, DataError
+from sersearch.errors import ConfigError, DataError, one_of
 from sersearch.family import Config, Family, ModelSpec
 from sersearch.training.lane import Lane, LaneState, Predictions, Weights
 from sersearch.training.network import Network, Stack
 
 EVALUATION_BATCH = 64
+EVALUATION_VALUES = 2**21
+"""Development segments that are evaluated at once: as many as have this many values, and no fewer than the former."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class EpochResult:
     metrics: dict[str, float]
     """`dev_<metric>`, `dev_loss_<loss>`, `train_loss_<loss>` and `learning_rate`."""
     value: float
-    """The family's objective on the development set; NaN when the lane failed."""
+    """The objective on the development set; NaN when the lane failed."""
     best: bool
     done: bool
     failed: bool
@@ -55,9 +57,16 @@ class Engine:
     """Trains lanes on `data`. Join and leave between epochs, as results are yielded."""
 
     def __init__(
-        self, family: Family, data: TrainingData, device: str = "cpu", dtype: torch.dtype = torch.float32
+        self,
+        family: Family,
+        data: TrainingData,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        objective: str | None = None,
     ) -> None:
+        """Epochs are compared by the development metric `objective`; None: the family's."""
         self.family, self.data = family, data
+        self.objective = objective or family.objective(data.labels)
         self.device, self.dtype = torch.device(device), dtype
         self._spec = ModelSpec(dims=data.dims, frames=data.train.view.frames, labels=data.labels)
         self._lanes: dict[int, Lane] = {}
@@ -78,6 +87,7 @@ class Engine:
             initial, slots = network.place(state.weights), {p: network.place(s) for p, s in state.slots.items()}
             lane = Lane(config, seed, epochs, initial, slots, network.place(state.best_weights))
             lane.best_outputs = {name: t.to(self.device) for name, t in state.best_outputs.items()}
+            lane.bests = {m: replace(best, weights=network.place(best.weights)) for m, best in state.bests.items()}
             lane.progress = state.snapshot_of_progress()
         else:
             initial = network.initial(seed)
@@ -99,16 +109,19 @@ class Engine:
 
     def predictions(self, lane: int) -> Predictions:
         """Development outputs of the lane's best epoch so far."""
-        dev = self.data.dev
-        labels = torch.from_numpy(dev.labels_U["emotion"])
-        posteriors = self._lanes[lane].best_outputs["emotion"].cpu()
-        return Predictions(list(dev.ids), labels, posteriors, self.data.labels.emotion)
+        dev, space = self.data.dev, self.data.labels
+        labels = torch.from_numpy(dev.labels_U[space.task])
+        return Predictions(list(dev.ids), labels, self._lanes[lane].best_outputs[space.task].cpu(), space)
 
     def epochs(self) -> Iterator[EpochResult]:
         """Train all lanes that aren't done, an epoch at a time, until none is left."""
-        while groups := self._groups():
+        while groups := self._groups(self._lanes):
             for group in groups:
                 yield from self._epoch([n for n in group if n in self._lanes])
+
+    def epoch(self, lanes: Iterable[int]) -> list[EpochResult]:
+        """Train those of `lanes` that aren't done for one epoch: each static signature's as one model."""
+        return [result for group in self._groups(lanes) for result in self._epoch(group)]
 
     def check(self, config: Config) -> None:
         """Raise :class:`ConfigError` when `config` can't be built on this data's utterances."""
@@ -139,9 +152,10 @@ class Engine:
         work = len(plan) * (1 + len(self.data.dev) / (3 * len(self.data.train)))
         return min(times) * work, len(plan)
 
-    def _groups(self) -> list[list[int]]:
+    def _groups(self, numbers: Iterable[int]) -> list[list[int]]:
         groups: dict[object, list[int]] = {}
-        for number, lane in self._lanes.items():
+        for number in numbers:
+            lane = self._lanes[number]
             if not lane.progress.done:
                 groups.setdefault(lane.config.signature(), []).append(number)
         return list(groups.values())
@@ -162,9 +176,11 @@ class Engine:
         stack = Stack(network, lanes)
         train = train_epoch(stack, self.data)
         dev, outputs = evaluate(stack, self.data.dev)
+        dev |= {f"dev_{n}": v for n, v in self._metrics(outputs, self.data.dev).items()}
+        for condition, segments in self.data.dev_by_condition.items():
+            _, noisy = evaluate(stack, segments, losses=False)
+            dev |= {f"dev_{n}_{condition}": v for n, v in self._metrics(noisy, segments).items()}
         stack.release()
-        labels = {task: torch.from_numpy(codes).to(self.device) for task, codes in self.data.dev.labels_U.items()}
-        dev |= {f"dev_{n}": v.tolist() for n, v in self.family.metrics(outputs, labels).items()}
         seconds = time.perf_counter() - started
         results = []
         for k, (number, lane) in enumerate(zip(numbers, lanes, strict=True)):
@@ -174,14 +190,24 @@ class Engine:
             results.append(self._finish(number, lane, metrics, own, seconds))
         yield from results
 
+    def _metrics(self, outputs: dict[str, Tensor], segments: Segments) -> dict[str, list[float]]:
+        labels = {task: torch.from_numpy(known).to(self.device) for task, known in segments.labels_U.items()}
+        return {n: v.tolist() for n, v in self.family.metrics(outputs, labels, self.data.labels).items()}
+
     def _finish(
         self, number: int, lane: Lane, metrics: dict[str, float], outputs: dict[str, Tensor], seconds: float
     ) -> EpochResult:
         epoch = lane.progress.epoch + 1
-        value = metrics[self.family.objective]
+        if self.objective not in metrics:
+            there = [name for name in metrics if name.startswith("dev_") and not name.startswith("dev_loss_")]
+            raise ConfigError(
+                f"objective {self.objective}: no such metric for this target; {one_of(self.objective, there)}"
+            )
+        value = metrics[self.objective]
         bad = [n for n, v in metrics.items() if not math.isfinite(v) and n != "learning_rate"]
         problem = f"{bad[0]} is {metrics[bad[0]]} in epoch {epoch}" if bad else ""
-        best = lane.finish_epoch(value, outputs, problem)
+        kept = {name: metrics[name] for name in self.family.kept(self.data.labels)}
+        best = lane.finish_epoch(value, outputs, problem, kept)
         network = self._network(lane.config)
         lane.apply(self.family.schedule(lane.config), max(lane.config.lanes()[rate] for rate in network.rates))
         progress = lane.progress
@@ -235,8 +261,10 @@ def _too_few(data: TrainingData) -> DataError:
     return DataError(f"{len(data.train)} training segments make no mini-batch; expected at least 2")
 
 
-def evaluate(stack: Stack, segments: Segments) -> tuple[dict[str, list[float]], dict[str, Tensor]]:
-    """Development losses by lane and outputs (K, U, ...), mean over an utterance's segments.
+def evaluate(
+    stack: Stack, segments: Segments, *, losses: bool = True
+) -> tuple[dict[str, list[float]], dict[str, Tensor]]:
+    """Development losses by lane, if they are wanted, and outputs (K, U, ...), mean over an utterance's segments.
 
     Losses are means over segments; a task's loss, over those with a label. Where none has one, it is left out.
     """
@@ -245,13 +273,13 @@ def evaluate(stack: Stack, segments: Segments) -> tuple[dict[str, list[float]], 
     sums: dict[str, Tensor] = {}
     counts: Counter[str] = Counter()
     totals: dict[str, Tensor] = {}
-    for step, first in enumerate(range(0, len(segments), EVALUATION_BATCH)):
-        indices = np.arange(first, min(first + EVALUATION_BATCH, len(segments)))
+    size = max(EVALUATION_BATCH, EVALUATION_VALUES // (network.spec.dims * segments.view.frames))
+    for step, first in enumerate(range(0, len(segments), size)):
+        indices = np.arange(first, min(first + size, len(segments)))
         batch = segments.batch(indices, network.device, network.dtype)
-        losses, outputs = stack.evaluate_step(step, batch)
-        for name, loss in losses.items():
-            codes = segments.labels_U.get(name)
-            count = len(indices) if codes is None else int((codes[segments.utterance_S[indices]] >= 0).sum())
+        found, outputs = stack.evaluate_step(step, batch, losses=losses)
+        for name, loss in found.items():
+            count = int(segments.known(name, indices).sum()) if name in segments.labels_U else len(indices)
             sums[name] = sums.get(name, torch.zeros_like(loss)) + loss * count
             counts[name] += count
         for name, output in outputs.items():

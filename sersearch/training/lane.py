@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sersearch.data.atomic import atomic, write_json
+from sersearch.data.batches import LabelSpace
 from sersearch.errors import DataError
 from sersearch.family import Config, HalveOnPlateau
 from sersearch.training.optim import Slots
@@ -39,6 +40,15 @@ class Progress:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class Best:
+    """The best epoch by a further development metric than the objective."""
+
+    value: float
+    epoch: int
+    weights: Weights
+
+
 @dataclass
 class Lane:
     """A configuration in training."""
@@ -50,7 +60,9 @@ class Lane:
     slots: dict[str, Slots]
     best_weights: Weights
     best_outputs: dict[str, Tensor] = field(default_factory=dict)
-    """Development outputs (U, C) of the best epoch."""
+    """Development outputs (U, C) or (U, A) of the best epoch."""
+    bests: dict[str, Best] = field(default_factory=dict)
+    """By further metrics (`Family.kept`)."""
     progress: Progress = field(default_factory=Progress)
 
     def hyperparameters(self, rates: set[str]) -> dict[str, float]:
@@ -58,10 +70,12 @@ class Lane:
         scale = self.progress.rate_scale
         return {name: value * scale if name in rates else value for name, value in self.config.lanes().items()}
 
-    def finish_epoch(self, value: float, outputs: Mapping[str, Tensor], problem: str) -> bool:
+    def finish_epoch(
+        self, value: float, outputs: Mapping[str, Tensor], problem: str, kept: Mapping[str, float] | None = None
+    ) -> bool:
         """Count an epoch whose development objective is `value`; True when it is the best so far.
 
-        `problem` ends the lane as failed.
+        `kept` holds further metrics whose best epochs' weights are kept; `problem` ends the lane as failed.
         """
         progress = self.progress
         progress.epoch += 1
@@ -75,6 +89,9 @@ class Lane:
             self.best_outputs = _clone(outputs)
         else:
             progress.stale += 1
+        for metric, other in (kept or {}).items():
+            if metric not in self.bests or other > self.bests[metric].value:
+                self.bests[metric] = Best(other, progress.epoch, self.best_weights if best else _clone(self.weights))
         if progress.epoch >= self.epochs:
             progress.done, progress.reason = True, "all epochs done"
         return best
@@ -105,6 +122,7 @@ class Lane:
             slots={phase: _clone(slots) for phase, slots in self.slots.items()},
             best_weights=_clone(self.best_weights),
             best_outputs=_clone(self.best_outputs),
+            bests=dict(self.bests),  # each is replaced, never written over
         )
 
 
@@ -118,10 +136,10 @@ class Predictions:
 
     ids: list[str]
     labels: Tensor
-    """Label codes (U,) of the emotion task."""
-    posteriors: Tensor
-    """Mean posteriors (U, C) over each utterance's segments."""
-    classes: tuple[str, ...]
+    """Label codes (U,), or z-normed attributes (U, A)."""
+    outputs: Tensor
+    """Mean posteriors (U, C), or z-normed attributes (U, A), over each utterance's segments."""
+    space: LabelSpace
 
 
 @dataclass(frozen=True)
@@ -137,22 +155,29 @@ class LaneState:
     slots: dict[str, Slots]
     best_weights: Weights
     best_outputs: dict[str, Tensor]
+    bests: dict[str, Best] = field(default_factory=dict)
 
     def snapshot_of_progress(self) -> Progress:
         """A copy of the progress for a lane to go on from."""
         return dataclasses.replace(self.progress)
 
     def save(self, folder: Path) -> None:
-        """Write `model.safetensors` (the best weights), `state.safetensors` and, last, `state.json`."""
+        """Write `model.safetensors` (the best weights), `state.safetensors` and, last, `state.json`.
+
+        The best weights by a further metric are `model-<metric>.safetensors`.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {f"weights/{name}": t for name, t in self.weights.items()}
         tensors |= {f"outputs/{name}": t for name, t in self.best_outputs.items()}
         for phase, slots in self.slots.items():
             tensors |= {f"slots/{phase}/{name}": t for name, t in slots.items()}
         _save(folder / "model.safetensors", self.best_weights)
+        for metric, best in self.bests.items():
+            _save(folder / f"model-{metric}.safetensors", best.weights)
         _save(folder / "state.safetensors", tensors)
         plain = {"family": self.family, "config": self.config, "seed": self.seed, "epochs": self.epochs}
         plain["progress"] = dataclasses.asdict(self.progress)
+        plain["bests"] = {metric: {"value": best.value, "epoch": best.epoch} for metric, best in self.bests.items()}
         write_json(folder / "state.json", plain)
 
     @classmethod
@@ -163,6 +188,10 @@ class LaneState:
             best = load_file(folder / "model.safetensors")
             tensors = load_file(folder / "state.safetensors")
             progress = Progress(**plain.pop("progress"))
+            bests = {
+                metric: Best(**at, weights=load_file(folder / f"model-{metric}.safetensors"))
+                for metric, at in plain.pop("bests", {}).items()
+            }
             parts: dict[str, dict[str, Tensor]] = {"weights": {}, "outputs": {}}
             slots: dict[str, Slots] = {}
             for name, tensor in tensors.items():
@@ -179,6 +208,7 @@ class LaneState:
                 slots=slots,
                 best_weights=best,
                 best_outputs=parts["outputs"],
+                bests=bests,
             )
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise DataError(f"{folder}: not a checkpoint that can be read ({error})") from error

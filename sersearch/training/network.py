@@ -45,6 +45,8 @@ class Network:
         self.device, self.dtype = device, dtype
         self.call = _Call(family.build(config, spec).to(device, dtype))
         self._parameters = {name for name, _ in self.call.model.named_parameters()}
+        self.states = tuple(phase for phase in phases if phase.state_of is None)
+        """The phases that have an optimiser state of their own."""
         self.rates = {phase.optimizer.learning_rate for phase in self.phases}
 
     def initial(self, seed: int) -> Weights:
@@ -64,7 +66,7 @@ class Network:
 
     def slots(self, weights: Weights) -> dict[str, optim.Slots]:
         """Fresh optimiser state of every phase."""
-        return {p.name: optim.init_slots(p.optimizer.kind, self.updated(p, weights)) for p in self.phases}
+        return {p.name: optim.init_slots(p.optimizer.kind, self.updated(p, weights)) for p in self.states}
 
     def updated(self, phase: Phase, weights: Weights) -> Weights:
         """The parameters that `phase` updates."""
@@ -77,7 +79,7 @@ class Stack:
     def __init__(self, network: Network, lanes: Sequence[Lane]) -> None:
         self.network, self.lanes, self.fused = network, lanes, len(lanes) > 1
         self._weights = _stacked([lane.weights for lane in lanes])
-        self._slots = {p.name: _stacked([lane.slots[p.name] for lane in lanes]) for p in network.phases}
+        self._slots = {p.name: _stacked([lane.slots[p.name] for lane in lanes]) for p in network.states}
         values = [lane.hyperparameters(network.rates) for lane in lanes]
         self._hp64 = {name: self._by_lane([v[name] for v in values], torch.float64) for name in values[0]}
         self._hp = {name: t.to(network.dtype) for name, t in self._hp64.items()}
@@ -123,22 +125,23 @@ class Stack:
             if phase.clip is not None:
                 optim.clip(gradients, phase.clip, len(self.lanes) if self.fused else None)
             moves = self._moves(phase, gradients, labelled)
-            optim.step(phase.optimizer, self._weights, gradients, self._slots[phase.name], self._hp64, moves)
+            slots = self._slots[phase.state_of or phase.name]
+            optim.step(phase.optimizer, self._weights, gradients, slots, self._hp64, moves)
             out |= {name: loss.detach() for name, loss in losses.items()}
         return out
 
     @torch.no_grad()
-    def evaluate_step(self, step: int, batch: Batch) -> tuple[Losses, dict[str, Tensor]]:
-        """Losses (() or (K,)) and outputs ((B, C) or (K, B, C)) on a batch of development segments."""
+    def evaluate_step(self, step: int, batch: Batch, *, losses: bool) -> tuple[Losses, dict[str, Tensor]]:
+        """Losses (() or (K,)), if wanted, and outputs ((B, C) or (K, B, C)) on a batch of development segments."""
         network, family = self.network, self.network.family
         network.call.eval()
-        losses: Losses = {}
-        for number, phase in enumerate(network.phases):
+        found: Losses = {}
+        for number, phase in enumerate(network.phases if losses else ()):
             # The same noise for every lane and epoch, so that development losses can be compared.
             noise = StepNoise([(0, 0)], step, number, network.device, network.dtype, training=False)
-            losses |= self._run(phase.loss, self._weights, batch, noise, None)
+            found |= self._run(phase.loss, self._weights, batch, noise, None)
         outputs = self._run(lambda model, b, hp, noise: family.predict(model, b), self._weights, batch, None, None)
-        return losses, outputs
+        return found, outputs
 
     def _moves(self, phase: Phase, gradients: Weights, labelled: Sequence[set[str]]) -> dict[str, Tensor]:
         """For the parameters of children that stand still in some lane: whether they move, () or (K,)."""

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-COLUMNS = ("gender", "emotion", "sentence", "split", "activation", "valence", "dominance")
+COLUMNS = ("gender", "emotion", "sentence", "split", "activation", "valence", "dominance", "start", "end", "condition")
 
 
 class MemoryTable:
@@ -24,6 +24,7 @@ class MemoryTable:
                 {
                     **dict.fromkeys(COLUMNS),
                     "id": f"u{number:04}",
+                    "path": f"u{number:04}.wav",
                     "corpus": "small",
                     "duration": 3.6,
                     "audio_sha256": f"hash{number}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sersearch.data.batches import SegmentView, TrainingData, auxiliary_data, training_data
+from sersearch.data.batches import LabelSpace, SegmentView, TrainingData, auxiliary_data, training_data
 from sersearch.data.protocols import Protocol
 from sersearch.data.table import FeatureTable
 from sersearch.errors import DataError
-from tests.synthetic import make_table
+from tests.synthetic import make_data, make_table
 
 VIEW = SegmentView(32, 32)
+CPU = torch.device("cpu")
 
 
 def data_of(table: FeatureTable, aux: FeatureTable | None = None, **protocol: Any) -> TrainingData:
@@ -42,7 +44,7 @@ def test_segments_lie_in_the_utterance_and_leave_out_less_than_half_a_segment(fr
 
 def test_a_short_utterance_is_padded_with_its_own_lowest_values() -> None:
     matrix = np.array([[1.0, 5.0], [3.0, 4.0]], np.float32)
-    (segment,) = SegmentView(4, 4).cut(matrix)
+    (segment,) = SegmentView(4, 4).cut(matrix, np.zeros(2, np.float32))
     assert segment.tolist() == [[1, 5], [3, 4], [1, 4], [1, 4]]
 
 
@@ -123,3 +125,59 @@ def test_an_auxiliary_corpus_of_other_features_is_refused(change: dict[str, Any]
         data_of(make_table(), aux)
     with pytest.raises(DataError, match="prepare both with the same sersearch"):
         auxiliary_data(data_of(make_table()), aux)
+
+
+# --- attributes and conditions ----------------------------------------------------------------------------------------
+
+
+def test_attributes_are_z_normed_by_the_labelled_training_part() -> None:
+    table = make_table(vectors=True, attributes=True)
+    split = Protocol("loso", test_speaker="s0").split(table, "attributes")
+    data = training_data(table, split, SegmentView(1, 1), "attributes")
+    assert data.labels.task == "attributes"
+    assert data.labels.outputs == 3
+    values = table.utterances[["activation", "valence", "dominance"]].to_numpy(np.float64)[split.train]
+    assert data.labels.mean == pytest.approx(values.mean(axis=0))
+    assert data.labels.std == pytest.approx(values.std(axis=0))
+    batch = data.train.batch(range(len(data.train)), CPU, torch.float64)
+    known = torch.from_numpy(data.train.labelled_S)
+    assert torch.isnan(batch["attributes"][~known]).all()
+    assert int(known.sum()) == len(split.train)
+    torch.testing.assert_close(
+        data.labels.denormed(batch["attributes"][known]), torch.from_numpy(values), rtol=1e-6, atol=1e-6
+    )
+    assert data.train.labelled_tasks(np.flatnonzero(data.train.labelled_S)[:2]) >= {"attributes"}
+    assert "attributes" not in data.train.labelled_tasks(np.flatnonzero(~data.train.labelled_S))
+    assert LabelSpace.from_dict(json.loads(json.dumps(data.labels.to_dict()))) == data.labels
+
+
+def test_an_attribute_that_never_varies_is_refused() -> None:
+    table = make_table(vectors=True, attributes=True)
+    table.utterances.loc[table.utterances["valence"].notna(), "valence"] = 3.0
+    with pytest.raises(DataError, match="all labelled training utterances have the same valence: nothing to learn"):
+        make_data(table, SegmentView(1, 1), "attributes")
+
+
+def test_noisy_copies_train_without_their_labels_and_develop_by_condition() -> None:
+    table = make_table(vectors=True, conditions=("snr5",))
+    protocol = Protocol("loso", test_speaker="s0", unlabeled_condition="snr5")
+    data = training_data(table, protocol.split(table), SegmentView(1, 1))
+    pool = [i for i, name in enumerate(data.train.ids) if name.endswith("snr5")]
+    assert len(pool) == 2 * 12
+    assert set(data.train.labels_U["emotion"][pool]) == {-1}
+    assert not data.train.labelled_S[pool].any()
+    (noisy,) = data.dev_by_condition.values()
+    assert noisy.ids == [f"{name}_snr5" for name in data.dev.ids]
+    assert noisy.labels_U["emotion"].tolist() == data.dev.labels_U["emotion"].tolist()
+
+
+def test_a_short_utterance_padded_with_the_mean_ends_in_zeros_and_a_long_one_is_cut_off() -> None:
+    table = make_table()
+    data = make_data(table, SegmentView(40, 40, pad="mean", first_only=True))
+    assert len(data.train) == data.train.utterances, "one segment each"
+    x = data.train.batch(range(len(data.train)), CPU, torch.float32)["x"]
+    assert x.shape[1:] == (16, 40)
+    frames = np.diff(table.offsets)[data.train.row_S]
+    for segment, length in zip(x, frames, strict=True):
+        assert (segment[:, min(length, 40) :] == 0).all()
+        assert (segment[:, min(length, 40) - 1] != 0).any()

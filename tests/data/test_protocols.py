@@ -4,11 +4,13 @@ import itertools
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sersearch.data import heldout
+from sersearch.data.heldout import test_rows as held_out_rows
 from sersearch.data.protocols import Protocol, split_card
 from sersearch.errors import ConfigError, DataError
 
@@ -280,3 +282,59 @@ def test_an_empty_part_is_named(memory_table):
     rows = [{"speaker": s, "emotion": "joy", "split": "train"} for s in "abc"]
     with pytest.raises(DataError, match="official split leaves no utterance labelled for emotion in the dev part"):
         Protocol("official").split(memory_table(rows))
+
+
+# --- noisy copies -----------------------------------------------------------------------------------------------------
+
+
+def noisy(spoken, **changes):
+    """A table of seven speakers whose utterances also stand in it in noise, at two ratios."""
+    table = spoken(**changes)
+    rows = table.utterances.assign(condition="clean")
+    copies = [rows.assign(condition=name, id=rows["id"] + "_" + name) for name in ("snr10", "snr5")]
+    table.utterances = pd.concat([rows, *copies], ignore_index=True)
+    return table
+
+
+def test_labels_come_from_clean_speech_and_unlabelled_utterances_from_the_condition(spoken):
+    table = noisy(spoken)
+    protocol = Protocol("loso", "S00", unlabeled_condition="snr5")
+    split = protocol.split(table)
+    rows = table.utterances
+    trained = set(rows["speaker"].iloc[split.train])
+    assert set(rows["condition"].iloc[split.train]) == {"clean"}
+    assert set(rows["condition"].iloc[split.unlabelled]) == {"snr5"}
+    assert set(rows["speaker"].iloc[split.unlabelled]) == trained, "nobody who develops or is tested"
+    assert len(split.unlabelled) == len(trained) * (3 * 4 + 2), "labelled or not, all copies train without labels"
+    assert set(rows["condition"].iloc[split.dev]) == {"clean"}
+    assert split.dev_by_condition.keys() == {"snr10", "snr5"}
+    for name, noisy_dev in split.dev_by_condition.items():
+        assert rows["id"].iloc[noisy_dev].tolist() == [f"{i}_{name}" for i in rows["id"].iloc[split.dev]]
+    test = held_out_rows(protocol, table, "emotion")
+    assert set(rows["condition"].iloc[test]) == {"clean", "snr10", "snr5"}
+    assert str(split.protocol).endswith("labels from clean speech, unlabelled: snr5")
+    assert Protocol.from_dict(json.loads(json.dumps(protocol.to_dict()))) == protocol
+
+
+def test_a_condition_that_is_not_there_is_refused(spoken):
+    with pytest.raises(DataError, match=r"--unlabeled-condition snr0: no utterance is of this condition; .*snr10, snr5"):
+        Protocol("loso", "S00", unlabeled_condition="snr0").split(noisy(spoken))
+    with pytest.raises(DataError, match="prepare it with --noise, which adds noisy copies"):
+        Protocol("loso", "S00", unlabeled_condition="snr0").split(spoken())
+
+
+def test_noisy_copies_stay_in_the_fold_of_their_utterance(spoken):
+    table = noisy(spoken, each=6)
+    split = Protocol("kfold", fold=1, folds=3).split(table)
+    original = table.utterances["path"].to_numpy()
+    sides = [set(original[rows]) for rows in (split.train, split.dev, held_out_rows(split.protocol, table, "emotion"))]
+    assert not sides[0] & sides[1] | sides[0] & sides[2] | sides[1] & sides[2]
+    assert len(split.dev) == 3 * len(sides[1]), "with all copies"
+
+
+def test_the_card_of_attributes_has_their_moments(memory_table):
+    rows = [{"speaker": s, "valence": v} for s in "abc" for v in (1.0, 3.0)]
+    card = split_card(Protocol("loso", "a"), memory_table(rows), "valence")
+    assert card["attributes"] == ["valence"]
+    assert card["parts"]["train"]["attributes"] == {"valence": {"mean": 2.0, "std": 1.0}}
+    assert card["parts"]["train"]["labels"] == {}

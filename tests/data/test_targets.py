@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sersearch.data.targets import TARGETS, affine, labelled, strata, target_codes
+from sersearch.data.targets import (
+    TARGETS,
+    affine,
+    attributes_of,
+    labelled,
+    strata,
+    target_codes,
+    target_values,
+)
 from sersearch.errors import ConfigError, DataError
 
 NO_ROWS = np.zeros(0, np.int64)
@@ -121,16 +129,25 @@ def test_labelled_agrees_with_the_codes_and_the_strata(memory_table, target):
     rows = [
         {
             "speaker": "a",
-            "emotion": rng.choice(["sad", "joy", None]),
+            "emotion": rng.choice(["sadness", "anger", None]),
             "valence": rng.choice([1.0, 2.0, 3.0, 4.5, np.nan]),
             "activation": rng.choice([1.0, 2.0, 3.0, 4.5, np.nan]),
+            "dominance": rng.choice([1.0, 2.0, 3.0, 4.5, np.nan]),
         }
         for _ in range(60)
     ]
     table = memory_table(rows, {"attribute_scale": [1, 5]})
+    known = labelled(table, target)
+    assert 0 < known.sum() < 60
+    assert ((strata(table, target) >= 0) == known).all()
+    if attributes_of(target):
+        values = target_values(table, target)
+        assert values.shape == (60, len(attributes_of(target)))
+        assert (~np.isnan(values).any(axis=1) == known).all()
+        assert (np.isnan(values).all(axis=1) == ~known).all(), "all attributes are known, or none counts"
+        return
     codes, classes = target_codes(table, target, np.arange(60))
-    assert ((codes >= 0) == labelled(table, target)).all()
-    assert ((strata(table, target) >= 0) == labelled(table, target)).all()
+    assert ((codes >= 0) == known).all()
     assert codes.max() < len(classes)
 
 

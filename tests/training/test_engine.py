@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sersearch.data.batches import TrainingData
+from sersearch.data.batches import LabelSpace, TrainingData
 from sersearch.errors import ConfigError, DataError
 from sersearch.families.aae.config import AAEConfig
 from sersearch.families.aae.family import FAMILY, AAEFamily
@@ -70,7 +70,7 @@ def test_a_task_s_loss_is_a_mean_over_what_has_a_label() -> None:
     stack = Stack(network, [Lane(SMALL, 0, 1, weights, network.slots(weights), {})])
     found, _ = evaluate(stack, data.dev)
     batch = data.dev.batch(range(len(data.dev)), network.device, network.dtype)
-    _, outputs = stack.evaluate_step(0, batch)
+    _, outputs = stack.evaluate_step(0, batch, losses=True)
     known = batch["emotion"] >= 0
     assert 0 < int(known.sum()) < len(known)
     of_label = outputs["emotion"][known, batch["emotion"][known]]
@@ -108,10 +108,10 @@ def test_the_predictions_are_of_the_best_epoch(data: TrainingData) -> None:
     for result in engine.epochs():
         predictions = engine.predictions(lane)
         if result.best:
-            found = {"posteriors": predictions.posteriors, "value": result.value}
-        assert torch.equal(predictions.posteriors, found["posteriors"])
+            found = {"posteriors": predictions.outputs, "value": result.value}
+        assert torch.equal(predictions.outputs, found["posteriors"])
     assert predictions.ids == data.dev.ids
-    right = predictions.posteriors.argmax(dim=1) == predictions.labels
+    right = predictions.outputs.argmax(dim=1) == predictions.labels
     recalls = [right[predictions.labels == code].double().mean() for code in predictions.labels.unique()]
     assert float(torch.stack(recalls).mean()) == pytest.approx(found["value"])
 
@@ -169,7 +169,9 @@ class Scripted(AAEFamily):
     def __init__(self, *curves: list[float]) -> None:
         self.curves, self.epoch = curves, 0
 
-    def metrics(self, outputs: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def metrics(
+        self, outputs: Mapping[str, Tensor], labels: Mapping[str, Tensor], space: LabelSpace
+    ) -> dict[str, Tensor]:
         self.epoch += 1
         values = [curve[self.epoch - 1] for curve in self.curves if len(curve) >= self.epoch]
         return {"ua": torch.tensor(values), "wa": torch.tensor(values)}

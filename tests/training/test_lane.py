@@ -128,3 +128,16 @@ def test_dropout_keeps_the_mean_and_does_nothing_outside_training() -> None:
     assert (dropped == 0).double().mean().item() == pytest.approx(0.3, abs=0.01)
     assert dropped.mean().item() == pytest.approx(1.0, abs=0.01)
     assert torch.equal(noise(training=False).dropout(x, torch.tensor(0.3, dtype=torch.float64)), x)
+
+
+def test_each_further_metric_keeps_the_weights_of_its_own_best_epoch(tmp_path: Path) -> None:
+    subject = lane()
+    for value, valence in ((0.5, 0.1), (0.4, 0.3), (0.6, 0.2)):
+        subject.weights = {"w": torch.full((3,), float(subject.progress.epoch + 1))}
+        subject.finish_epoch(value, {}, "", {"dev_ccc_valence": valence})
+    best = subject.bests["dev_ccc_valence"]
+    assert (best.value, best.epoch, best.weights["w"].tolist()) == (0.3, 2, [2.0] * 3)
+    assert subject.best_weights["w"].tolist() == [3.0] * 3
+    subject.state("aae").save(tmp_path)
+    again = LaneState.load(tmp_path).bests["dev_ccc_valence"]
+    assert (again.value, again.epoch, again.weights["w"].tolist()) == (0.3, 2, [2.0] * 3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from types import SimpleNamespace
 from typing import cast
@@ -10,8 +10,8 @@ from typing import cast
 import numpy as np
 from torch import Tensor, nn
 
-from sersearch import metrics
 from sersearch.data.batches import SegmentView, TrainingData
+from sersearch.errors import ConfigError
 from sersearch.families.aae import losses
 from sersearch.families.aae.config import AAEConfig
 from sersearch.families.aae.networks import AUTOENCODER_POOLS, CNN_POOLS, Decoder, Encoder, Head, latent_size
@@ -95,14 +95,16 @@ class AAEFamily(Family):
     name = "aae"
     config = AAEConfig
     features = ("spectrogram",)
-    objective = "dev_ua"
 
     def view(self, config: AAEConfig) -> SegmentView:
         """Context windows of 256 frames (section 4.2)."""
         return SegmentView(frames=config.segment_frames, hop=config.segment_hop)
 
     def build(self, config: AAEConfig, spec: ModelSpec) -> AAE:
-        """Raises :class:`ConfigError` for segments that the pools don't divide."""
+        """Raises :class:`ConfigError` for segments that the pools don't divide, and for targets without classes."""
+        if not spec.labels.emotion:
+            names = ", ".join(spec.labels.attributes)
+            raise ConfigError(f"family aae tells classes apart, it doesn't predict {names}; choose another --target")
         return AAE(config, spec)
 
     def phases(self, config: AAEConfig, spec: ModelSpec) -> tuple[Phase, ...]:
@@ -148,15 +150,6 @@ class AAEFamily(Family):
         if not hasattr(model, "speaker"):
             return None
         return model.head("speaker").embed(model.encoder(batch["x"]))
-
-    def metrics(self, outputs: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """UA and WA (section 5) of utterances' mean posteriors (K, U, C)."""
-        posteriors = outputs["emotion"]
-        predicted, classes = posteriors.argmax(dim=-1), posteriors.shape[-1]
-        return {
-            "ua": metrics.ua(predicted, labels["emotion"], classes),
-            "wa": metrics.wa(predicted, labels["emotion"], classes),
-        }
 
     def schedule(self, config: AAEConfig) -> HalveOnPlateau:
         """The halving rule of section 4.3."""
