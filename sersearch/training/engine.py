@@ -124,24 +124,24 @@ class Engine:
         return [result for group in self._groups(lanes) for result in self._epoch(group)]
 
     def check(self, config: Config) -> None:
-        """Raise :class:`ConfigError` when `config` can't be built on this data's utterances."""
+        """Raise :class:`ConfigError` or :class:`DataError` when `config` can't be trained on this data's utterances."""
         spec = replace(self._spec, frames=self.family.view(config).frames)
         try:
             self.family.build(config, spec)
+            next(self.family.plan(config, self.data, np.random.default_rng(0)), None)
         except (RuntimeError, MemoryError) as error:
             raise ConfigError(
                 f"params: the model of {dict(config.signature())} can't be built ({str(error).splitlines()[0]})"
             ) from None
 
-    def time_epoch(self, config: Config, steps: int = 3) -> tuple[float, int]:
-        """Seconds that an epoch of `config` alone would take, from a few training steps, and its number of steps."""
+    def time_epoch(self, config: Config, steps: int = 3, lanes: int = 1) -> tuple[float, int]:
+        """Seconds that an epoch of `lanes` lanes of `config` would take, from a few steps, and its number of steps."""
         network = self._network(config)
-        weights = network.initial(0)
-        lane = Lane(config, 0, 1, weights, network.slots(weights), network.place(weights))
+        weights = [network.initial(0) for _ in range(lanes)]
         plan = list(self.family.plan(config, self.data, np.random.default_rng(0)))
         if not plan:
             raise _too_few(self.data)
-        stack = Stack(network, [lane])
+        stack = Stack(network, [Lane(config, 0, 1, w, network.slots(w), network.place(w)) for w in weights])
         times = []
         for step, indices in enumerate(plan[: steps + 1]):
             started = time.perf_counter()

@@ -317,7 +317,7 @@ def test_labels_come_from_clean_speech_and_unlabelled_utterances_from_the_condit
 
 
 def test_a_condition_that_is_not_there_is_refused(spoken):
-    with pytest.raises(DataError, match=r"--unlabeled-condition snr0: no utterance is of this condition; .*snr10, snr5"):
+    with pytest.raises(DataError, match=r"snr0: no utterance is of this condition; .*snr10, snr5"):
         Protocol("loso", "S00", unlabeled_condition="snr0").split(noisy(spoken))
     with pytest.raises(DataError, match="prepare it with --noise, which adds noisy copies"):
         Protocol("loso", "S00", unlabeled_condition="snr0").split(spoken())

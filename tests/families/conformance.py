@@ -77,7 +77,7 @@ class FamilyConformance:
             assert result.value == result.metrics[self.family.objective(data.labels)]
             in_dev = {n.removeprefix("dev_loss_") for n in result.metrics if n.startswith("dev_loss_")}
             in_train = {n.removeprefix("train_loss_") for n in result.metrics if n.startswith("train_loss_")}
-            assert in_dev == in_train - {"speaker"}, "of the development speaker nothing is known"
+            assert in_dev >= in_train - {"speaker"}, "of the development speaker nothing is known"
 
     @pytest.mark.parametrize("kind", ["sgd", "adam", "nadam"])
     def test_a_lane_equals_its_twin_trained_alone(self, data: TrainingData, kind: str, monkeypatch) -> None:

@@ -1,0 +1,1 @@
+"""What the ladder families share: hyperparameters, losses, networks, mini-batches. No family of its own."""

@@ -1,0 +1,1 @@
+"""The decoupled ladder network (DLN), Leem, Fulford, Onnela, Gard & Busso, Interspeech 2021."""

@@ -1,0 +1,24 @@
+"""Hyperparameters of the ladder network and its baselines, Parthasarathy & Busso, TASLP 2020."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sersearch.families.common.config import LadderHyperparameters
+from sersearch.family import lane, static
+
+
+@dataclass(frozen=True, kw_only=True)
+class LadderConfig(LadderHyperparameters):
+    """Defaults are the paper's values (section IV-D). STL or MTL isn't a field: it follows from the target."""
+
+    dropout: float = lane(
+        0.5, "the dense baseline's dropout before its first and second hidden layer; stated", low=0.0, high=0.99
+    )
+
+    model: Literal["ladder", "dense"] = static(
+        "ladder",
+        "ladder: the proposed model; dense: the STL and MTL baselines (IV-C), which learn from labels alone whatever "
+        "the setting",
+    )
