@@ -12,7 +12,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from sersearch.data.atomic import atomic, write_json
 from sersearch.data.batches import LabelSpace, SegmentView
 from sersearch.data.normaliser import Normaliser
-from sersearch.errors import BundleError, ConfigError, StudyError
+from sersearch.errors import BundleError, ConfigError, StudyError, one_of
 from sersearch.families import get_family
 from sersearch.family import Family, ModelSpec
 from sersearch.provenance import versions
@@ -35,24 +35,28 @@ from sersearch.provenance import versions
 if TYPE_CHECKING:
     from sersearch.audio import Extractor
     from sersearch.study import Study, TrialRecord
+    from sersearch.training.lane import Weights
 
-FORMAT = 1
+FORMAT = 2
+_READABLE = (1, 2)
+"""Format 1 knew classes only, and one way of padding."""
 BATCH = 64
 """Segments that go through the model at once: bounds the memory that an hour-long file takes."""
 
 
-def export_bundle(study: Study, out: Path | str, trial: int | None = None) -> Path:
+def export_bundle(study: Study, out: Path | str, trial: int | None = None, metric: str | None = None) -> Path:
     """Write the best epoch of `trial` (None: the study's best trial) as a bundle; returns its folder.
 
-    An earlier bundle at `out` is replaced as a whole. Raises :class:`StudyError` when the trial has no checkpoint and
-    :class:`BundleError` when `out` is something else than a bundle or cannot be written.
+    The best by `metric`, one of :func:`winning_metrics` (None: the study's objective). An earlier bundle at `out` is
+    replaced as a whole. Raises :class:`StudyError` when the trial has no checkpoint, :class:`ConfigError` for another
+    metric and :class:`BundleError` when `out` is something else than a bundle or cannot be written.
     """
     out = Path(out).resolve()
     if out == Path.cwd():
         raise BundleError(f"--out {out}: the folder that you are in; name another one")
     if out.exists() and not ((out / "bundle.json").is_file() or (out.is_dir() and not any(out.iterdir()))):
         raise BundleError(f"{out} exists and is not a bundle; choose another --out or remove it")
-    predictor = Predictor.from_study(study, trial)
+    predictor = Predictor.from_study(study, trial, metric)
     temporary, old = (out.with_name(f".{out.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
     try:
         with atomic(temporary / "model.safetensors") as weights:
@@ -69,15 +73,42 @@ def export_bundle(study: Study, out: Path | str, trial: int | None = None) -> Pa
     return out
 
 
+def winning_metrics(study: Study) -> tuple[str, ...]:
+    """Metrics by which a study has a winner, with the weights of its best epoch: the objective first.
+
+    Where several attributes are learnt at once, one search gives a winner for each (ladder paper, section V-A).
+    """
+    labels = LabelSpace.from_dict(_context(study)["labels"])
+    kept = get_family(study.meta["family"]).kept(labels)
+    return tuple(dict.fromkeys([study.meta["objective"]["metric"], *kept]))
+
+
+def chosen(study: Study, trial: int | None, metric: str | None) -> tuple[TrialRecord, str]:
+    """`trial`, or the study's best one, and the metric by which its epoch is the best.
+
+    Raises :class:`ConfigError` for a metric that is none of :func:`winning_metrics`.
+    """
+    objective, *others = winning_metrics(study)
+    metric = metric or objective
+    if metric not in (objective, *others):
+        whose = f"study {study.meta['name']} keeps no best epochs by it"
+        raise ConfigError(f"metric {metric!r}: {whose}; {one_of(metric, (objective, *others))}")
+    if trial is not None:
+        return study.trial(trial), metric
+    return study.best(None if metric == objective else metric), metric
+
+
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says about one file."""
+    """What the model says about one file: a class, or attributes."""
 
     path: str
-    label: str
-    """The class with the largest posterior."""
+    label: str | None
+    """The class with the largest posterior; None for attributes."""
     posteriors: dict[str, float]
     """By class: the mean over the file's segments."""
+    values: dict[str, float]
+    """By attribute, on the scale of the corpus that was trained on: the mean over the file's segments."""
     segments: int
     seconds: float
     """Of audio, before silence is removed."""
@@ -117,11 +148,12 @@ class Predictor:
         return predictor
 
     @classmethod
-    def from_study(cls, study: Study, trial: int | None = None) -> Predictor:
-        """The best epoch of `trial`, or of the study's best trial; StudyError when it has no checkpoint."""
-        from sersearch.training import LaneState
+    def from_study(cls, study: Study, trial: int | None = None, metric: str | None = None) -> Predictor:
+        """The best epoch of `trial`, or of the study's best trial, by `metric` (None: the objective).
 
-        record = study.best() if trial is None else study.trial(trial)
+        Raises :class:`StudyError` when the trial has no checkpoint, and what :func:`chosen` raises.
+        """
+        record, metric = chosen(study, trial, metric)
         if record.checkpoint is None:
             whose = f"trial {record.number} of study {study.meta['name']}"
             if record.epochs:
@@ -130,7 +162,8 @@ class Predictor:
             raise StudyError(
                 f"{whose} has no checkpoint (it is {record.state}{reason}); choose a trial that finished an epoch"
             )
-        return cls._build(str(record.checkpoint), _card(study, record), LaneState.load(record.checkpoint).best_weights)
+        epoch, weights = _best(record.checkpoint, metric)
+        return cls._build(str(record.checkpoint), _card(study, record, metric, epoch), weights)
 
     @classmethod
     def _build(cls, where: str, card: dict[str, Any], weights: Mapping[str, Tensor]) -> Predictor:
@@ -139,6 +172,7 @@ class Predictor:
             config = family.config.from_dict(card["config"])
             labels, normaliser = LabelSpace.from_dict(card["labels"]), Normaliser.from_dict(card["normaliser"])
             view, dims = SegmentView(**card["view"]), int(card["features"]["dims"])
+            _check_labels(labels)
             model = family.build(config, ModelSpec(dims=dims, frames=view.frames, labels=labels))
         except ConfigError as error:
             raise BundleError(f"{where}: {error}") from error
@@ -160,10 +194,18 @@ class Predictor:
         return extractor_from_card(self.card["features"])
 
     @torch.inference_mode()
-    def posteriors(self, matrix: np.ndarray) -> Tensor:
-        """Class posteriors (C,) of an utterance's features (T, D): the mean over its segments."""
-        outputs = [self.family.predict(self.model, {"x": x})["emotion"] for x in self._segments(matrix)]
-        return torch.cat(outputs).mean(dim=0)
+    def outputs(self, matrix: np.ndarray) -> Tensor:
+        """What is predicted of an utterance's features (T, D): the mean over its segments.
+
+        Posteriors (C,), or attributes (A,) on the scale of the corpus that was trained on.
+        """
+        mean = self.mean(lambda x: self.family.predict(self.model, {"x": x})[self.labels.task], matrix)
+        return self.labels.denormed(mean) if self.labels.attributes else mean
+
+    @torch.inference_mode()
+    def mean(self, read: Callable[[Tensor], Tensor], matrix: np.ndarray) -> Tensor:
+        """What `read` makes of normalised segments (B, D, T), (B, ...): its mean over an utterance's, from (T, D)."""
+        return torch.cat([read(x) for x in self._segments(matrix)]).mean(dim=0)
 
     @torch.inference_mode()
     def embedding(self, matrix: np.ndarray) -> Tensor | None:
@@ -173,49 +215,70 @@ class Predictor:
         return torch.cat(vectors).mean(dim=0) if vectors else None
 
     def predict(self, path: Path | str) -> Prediction:
-        """The emotion in an audio file. Raises :class:`AudioError` when the file cannot be used."""
+        """The emotion, or its attributes, in an audio file. Raises :class:`AudioError` when it cannot be used."""
         from sersearch.audio import RATE, load_audio
 
         samples = load_audio(path)
         matrix = self.extractor(samples)
-        values = self.posteriors(matrix).tolist()
-        posteriors = dict(zip(self.labels.emotion, values, strict=True))
-        label = max(posteriors, key=posteriors.__getitem__)
-        return Prediction(str(path), label, posteriors, len(self.view.starts(len(matrix))), len(samples) / RATE)
+        outputs = dict(zip(self.labels.emotion or self.labels.attributes, self.outputs(matrix).tolist(), strict=True))
+        classes = bool(self.labels.emotion)
+        return Prediction(
+            path=str(path),
+            label=max(outputs, key=outputs.__getitem__) if classes else None,
+            posteriors=outputs if classes else {},
+            values={} if classes else outputs,
+            segments=len(self.view.starts(len(matrix))),
+            seconds=len(samples) / RATE,
+        )
 
     def _segments(self, matrix: np.ndarray) -> tuple[Tensor, ...]:
         """Normalised segments (B, D, T), in batches: what `Segments.batch` gives in training."""
-        x_STD = torch.from_numpy(self.normaliser(self.view.cut(matrix)))
+        x_STD = torch.from_numpy(self.normaliser(self.view.cut(matrix, self.normaliser.mean)))
         return torch.split(x_STD.transpose(1, 2).contiguous(), BATCH)
 
 
-def _card(study: Study, record: TrialRecord) -> dict[str, Any]:
-    """bundle.json of a trial."""
+def _best(checkpoint: Path, metric: str) -> tuple[int, Weights]:
+    """The best epoch by `metric` and its weights."""
+    from sersearch.training import LaneState
+
+    state = LaneState.load(checkpoint)
+    if metric not in state.bests:  # the objective
+        return state.progress.best_epoch, state.best_weights
+    return state.bests[metric].epoch, state.bests[metric].weights
+
+
+def _context(study: Study) -> dict[str, Any]:
+    """context.json: what a prediction needs besides weights and config."""
     path = study.folder / "context.json"
     try:
         context = json.loads(path.read_text("utf-8"))
-        features, normaliser, labels, target = (context[n] for n in ("features", "normaliser", "labels", "target"))
+        return {name: context[name] for name in ("features", "normaliser", "labels", "target")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StudyError(
             f"{path}: cannot be read ({error}), so the trial's input is unknown; run the study again"
         ) from error
+
+
+def _card(study: Study, record: TrialRecord, metric: str, epoch: int) -> dict[str, Any]:
+    """bundle.json of a trial's epoch, the best by `metric`."""
+    context = _context(study)
     family = get_family(study.meta["family"])
     # The view is the trial's own: a study may search the length of a segment.
     view = family.view(family.config.from_dict(record.params))
-    epochs = {epoch["epoch"]: epoch["metrics"] for epoch in record.epochs}
-    best = epochs.get(record.best_epoch, {})
+    best: dict[str, Any] = next((event["metrics"] for event in record.epochs if event["epoch"] == epoch), {})
     return {
         "format": FORMAT,
         "family": study.meta["family"],
         "config": record.params,
-        "features": features,
-        "view": {"frames": view.frames, "hop": view.hop},
-        "normaliser": normaliser,
-        "labels": labels,
-        "target": target,
+        **context,
+        "view": view.to_dict(),
         "study": study.meta["name"],
         "trial": record.number,
-        "metrics": {name: value if math.isfinite(value) else None for name, value in best.items()},
+        "epoch": epoch,
+        "best_by": metric,
+        "metrics": {
+            name: value if value is not None and math.isfinite(value) else None for name, value in best.items()
+        },
         "synthetic": study.meta["data"]["synthetic"],
         "versions": versions(),
     }
@@ -230,10 +293,17 @@ def _read_card(folder: Path) -> dict[str, Any]:
         card = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise BundleError(f"{path}: cannot be read ({error}); export the model again") from error
-    if not isinstance(card, dict) or card.get("format") != FORMAT:
+    if not isinstance(card, dict) or card.get("format") not in _READABLE:
         seen = card.get("format") if isinstance(card, dict) else "none"
-        raise BundleError(f"{path}: bundle format {seen}; this version of sersearch reads format {FORMAT}")
+        known = " and ".join(map(str, _READABLE))
+        raise BundleError(f"{path}: bundle format {seen}; this version of sersearch reads {known}: export it again")
     return card
+
+
+def _check_labels(labels: LabelSpace) -> None:
+    attributes = len(labels.attributes)
+    if bool(labels.emotion) == bool(attributes) or not len(labels.mean) == len(labels.std) == attributes:
+        raise ValueError("labels: expected the classes of emotion, or attributes with a mean and a std each")
 
 
 def _check_fit(where: str, weights: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> None:

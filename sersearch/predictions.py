@@ -1,10 +1,22 @@
-"""The confusion matrix of a trial's development predictions, as CSV and as a picture."""
+"""Predictions of labelled utterances: their table as CSV, and what it shows as a picture.
+
+Classes give a confusion matrix, attributes a picture of predicted against true values. The tables' columns:
+
+    id, label, predicted, <a posterior for each class>
+    id, <attribute>, <attribute>_predicted, ...            on the corpus's scale
+
+In a corpus of several conditions, `condition` follows `id` in the table of the test part.
+"""
 
 from __future__ import annotations
 
 import csv
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,38 +25,134 @@ from sersearch.errors import DataError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from torch import Tensor
+
+    from sersearch.data.batches import LabelSpace
+    from sersearch.training import Predictions
+
+PREDICTIONS = "dev_predictions.csv"
+"""In a checkpoint, the development predictions of the best epoch."""
 
 _LEADING = ["id", "label", "predicted"]
+_SUFFIX = "_predicted"
 
 
-def read_confusion(predictions_csv: Path) -> tuple[tuple[str, ...], np.ndarray]:
-    """Classes and their (C, C) counts, true class by row, from columns `id, label, predicted, <one per class>`.
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def prediction_rows(ids: Sequence[str], truth: Tensor, outputs: Tensor, space: LabelSpace) -> Iterator[list[Any]]:
+    """Header and rows of a table: of label codes (U,) and posteriors (U, C), or of attributes (U, A), both on scale."""
+    if space.attributes:
+        yield ["id", *(column for name in space.attributes for column in (name, name + _SUFFIX))]
+        # 7 digits: what float32 holds.
+        for name, pairs in zip(ids, np.stack([truth.numpy(), outputs.numpy()], axis=-1), strict=True):
+            yield [name, *(f"{value:.7g}" for value in pairs.ravel())]
+        return
+    yield [*_LEADING, *space.emotion]
+    for name, label, posteriors in zip(ids, truth.tolist(), outputs.tolist(), strict=True):
+        guess = posteriors.index(max(posteriors))
+        yield [name, space.emotion[label], space.emotion[guess], *map(repr, posteriors)]
+
+
+def write_predictions(predictions: Predictions, path: Path) -> None:
+    """Development predictions of a lane as CSV; attributes on the corpus's scale."""
+    space, truth, outputs = predictions.space, predictions.labels, predictions.outputs
+    if space.attributes:
+        truth, outputs = space.denormed(truth.double()), space.denormed(outputs.double())
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(prediction_rows(predictions.ids, truth, outputs, space))
+
+
+# --- reading and drawing ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Confusion:
+    """What class predictions show."""
+
+    classes: tuple[str, ...]
+    counts: np.ndarray
+    """Utterances (C, C), true class by row."""
+
+    name = "confusion"
+
+    @property
+    def utterances(self) -> int:
+        """How many were predicted."""
+        return int(self.counts.sum())
+
+    def draw(self) -> Figure:
+        """The confusion matrix: colour and percentage by true class, counts below."""
+        return _draw_confusion(self.classes, self.counts)
+
+
+@dataclass(frozen=True, eq=False)
+class Scatter:
+    """What attribute predictions show."""
+
+    attributes: tuple[str, ...]
+    truth: np.ndarray
+    """(U, A), as `predicted`."""
+    predicted: np.ndarray
+
+    name = "scatter"
+
+    @property
+    def utterances(self) -> int:
+        """How many were predicted."""
+        return len(self.truth)
+
+    def draw(self) -> Figure:
+        """Predicted against true values, a panel an attribute, with its CCC."""
+        return _draw_scatter(self)
+
+
+def read_predictions(path: Path, condition: str | None = None) -> Confusion | Scatter:
+    """What a table of predictions shows; of utterances of `condition` alone, where it is given.
 
     Utterances without a label do not count. Raises :class:`DataError` when the file is not such a table.
     """
     try:
-        with predictions_csv.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             header = list(reader.fieldnames or [])
-            rows = [(row["label"], row["predicted"]) for row in reader] if header[:3] == _LEADING else []
+            rows = [row for row in reader if condition is None or row.get("condition") == condition]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{predictions_csv}: cannot be read ({error})") from error
-    classes = tuple(header[3:])
-    if not classes or header[:3] != _LEADING:
-        raise DataError(
-            f"{predictions_csv}: not a table of predictions; expected the columns id, label, predicted "
-            f"and one for each class, found {', '.join(header) or 'none'}"
-        )
+        raise DataError(f"{path}: cannot be read ({error})") from error
+    if header[1:2] == ["condition"]:
+        del header[1]
+    attributes = tuple(header[1::2])
+    if attributes and header == ["id", *(column for name in attributes for column in (name, name + _SUFFIX))]:
+        return _scatter(path, attributes, rows)
+    if len(header) > len(_LEADING) and header[:3] == _LEADING:
+        return _confusion(path, tuple(header[3:]), rows)
+    raise DataError(
+        f"{path}: not a table of predictions; expected the columns id, label, predicted and one for each class, or id "
+        f"and for each attribute NAME, NAME{_SUFFIX}; found {', '.join(header) or 'none'}"
+    )
+
+
+def _confusion(path: Path, classes: tuple[str, ...], rows: Sequence[dict[str, str]]) -> Confusion:
     place = {name: i for i, name in enumerate(classes)}
     counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
-    for label, predicted in rows:
+    for row in rows:
+        label, predicted = row["label"], row["predicted"]
         if not label:
             continue
         if label not in place or predicted not in place:
             unknown = label if label not in place else predicted
-            raise DataError(f"{predictions_csv}: the class {unknown!r} has no column of posteriors")
+            raise DataError(f"{path}: the class {unknown!r} has no column of posteriors")
         counts[place[label], place[predicted]] += 1
-    return classes, counts
+    return Confusion(classes, counts)
+
+
+def _scatter(path: Path, attributes: tuple[str, ...], rows: Sequence[dict[str, str]]) -> Scatter:
+    try:
+        pairs = np.array([[[float(row[n]), float(row[n + _SUFFIX])] for n in attributes] for row in rows])
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path}: {error}; expected a number for each attribute") from None
+    pairs = pairs.reshape(-1, len(attributes), 2)
+    return Scatter(attributes, pairs[..., 0], pairs[..., 1])
 
 
 def recalls(counts: np.ndarray) -> np.ndarray:
@@ -54,8 +162,7 @@ def recalls(counts: np.ndarray) -> np.ndarray:
     return shares
 
 
-def draw_confusion(classes: tuple[str, ...], counts: np.ndarray) -> Figure:
-    """The confusion matrix: colour and percentage by true class, counts below. `counts` is (C, C), true by row."""
+def _draw_confusion(classes: tuple[str, ...], counts: np.ndarray) -> Figure:
     from matplotlib.figure import Figure
 
     shares = recalls(counts)
@@ -84,17 +191,57 @@ def draw_confusion(classes: tuple[str, ...], counts: np.ndarray) -> Figure:
     return figure
 
 
-def confusion_artifacts(predictions_csv: Path, out_dir: Path) -> list[Path]:
-    """Write `confusion.csv` (true class by row, counts) and `confusion.png` into `out_dir`; return their paths.
+def _draw_scatter(scatter: Scatter) -> Figure:
+    import torch
+    from matplotlib.figure import Figure
 
-    Raises :class:`DataError` when `predictions_csv` is not a table of predictions.
+    from sersearch.metrics import ccc
+
+    both = np.concatenate([scatter.truth, scatter.predicted])
+    figure = Figure(figsize=(3.3 * len(scatter.attributes) + 0.3, 3.6), dpi=150, layout="constrained")
+    panels = figure.subplots(1, len(scatter.attributes), squeeze=False)[0]
+    for a, (name, axes) in enumerate(zip(scatter.attributes, panels, strict=True)):
+        truth, predicted = scatter.truth[:, a], scatter.predicted[:, a]
+        agreement = float(ccc(torch.from_numpy(predicted.copy()), torch.from_numpy(truth.copy())))
+        low, high = (both[:, a].min(), both[:, a].max()) if len(both) else (0.0, 1.0)
+        margin = 0.04 * (high - low) or 0.5
+        axes.plot([low, high], [low, high], color="0.7", linewidth=1, zorder=1)
+        # The fainter, the more there are, so that thousands do not hide where most lie.
+        axes.scatter(truth, predicted, s=9, alpha=float(np.clip(20 / np.sqrt(len(truth) + 1), 0.1, 0.8)), linewidths=0)
+        axes.set_xlim(low - margin, high + margin)
+        axes.set_ylim(low - margin, high + margin)
+        axes.set_aspect("equal")
+        axes.set_xlabel("true")
+        axes.set_ylabel("predicted")
+        axes.set_title(f"{name}: CCC {agreement:.3f}, {len(truth)} utterances", fontsize=9)
+    return figure
+
+
+def prediction_artifacts(path: Path, out_dir: Path) -> list[Path]:
+    """Write `confusion.csv` (true class by row, counts) and `confusion.png`, or `scatter.png`, into `out_dir`.
+
+    Returns their paths. Raises :class:`DataError` when `path` is not a table of predictions.
     """
-    classes, counts = read_confusion(predictions_csv)
-    table, picture = out_dir / "confusion.csv", out_dir / "confusion.png"
+    shown = read_predictions(path)
+    picture = out_dir / f"{shown.name}.png"
+    with atomic(picture) as temporary:
+        shown.draw().savefig(temporary, format="png", metadata={"Software": None})
+    if isinstance(shown, Scatter):
+        return [picture]
+    table = out_dir / "confusion.csv"
     with atomic(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["true", *classes])
-        writer.writerows([name, *row] for name, row in zip(classes, counts.tolist(), strict=True))
-    with atomic(picture) as temporary:
-        draw_confusion(classes, counts).savefig(temporary, format="png", metadata={"Software": None})
+        writer.writerow(["true", *shown.classes])
+        writer.writerows([name, *row] for name, row in zip(shown.classes, shown.counts.tolist(), strict=True))
     return [table, picture]
+
+
+def by_noise(conditions: Sequence[str]) -> list[str]:
+    """Conditions of a corpus with noisy copies in order: clean, snr10, snr5, snr0, then others by name."""
+    found = {name: re.fullmatch(r"snr(-?\d+(?:\.\d+)?)", name) for name in conditions}
+
+    def order(name: str) -> tuple[bool, float, str]:
+        match = found[name]
+        return name != "clean", -float(match[1]) if match else math.inf, name
+
+    return sorted(found, key=order)

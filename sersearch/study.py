@@ -75,6 +75,12 @@ class TrialRecord:
         """The epoch that :attr:`value` is of, counted from 1."""
         return None if self._best is None else int(self._best["epoch"])
 
+    def best_of(self, metric: str) -> tuple[float, int] | None:
+        """The best value of a development metric, such as dev_ccc_valence, and its epoch; None where none has it."""
+        told = [(event["metrics"].get(metric), event["epoch"]) for event in self.epochs]
+        done = [(float(value), int(epoch)) for value, epoch in told if value is not None and math.isfinite(value)]
+        return max(done, key=lambda best: (best[0], -best[1]), default=None)
+
     @property
     def checkpoint(self) -> Path | None:
         """Folder of the last checkpoint that is there; it holds the best epoch's weights."""
@@ -186,8 +192,11 @@ class Study:
                 return record
         raise StudyError(f"study {self.name} has no trial {number}; it has {len(self.trials())}, counted from 0")
 
-    def best(self) -> TrialRecord:
-        """The trial with the best development value. Raises :class:`StudyError` before the first epoch's end."""
+    def best(self, metric: str | None = None) -> TrialRecord:
+        """The trial with the best development value, by the objective or by another development `metric`.
+
+        Raises :class:`StudyError` before the first epoch's end, and for a metric that no epoch has.
+        """
         trials = self.trials()
         done = [r for r in trials if r.value is not None and r.state != "failed"]
         if not done and self.meta.get("state") == "finished":
@@ -196,7 +205,13 @@ class Study:
         if not done:
             way = f"`sersearch tune --resume {self.name}` goes on with it"
             raise StudyError(f"study {self.name} has no trial that finished an epoch; {way}")
-        return max(done, key=lambda r: (r.value, -r.number))
+        if metric is None:
+            return max(done, key=lambda r: (r.value, -r.number))
+        scored = [(best[0], -r.number, r) for r in done if (best := r.best_of(metric)) is not None]
+        if not scored:
+            there = {name for r in done for event in r.epochs for name in event["metrics"] if _compares(name)}
+            raise StudyError(f"study {self.name} has no metric {metric!r}; {one_of(metric, there)}")
+        return max(scored)[2]
 
     def append(self, event: str, trial: int, **fields: Any) -> None:
         """Add an event to the journal; ends reach the disk before this returns."""
@@ -224,6 +239,11 @@ class Study:
             file.write(str(os.getpid()))
             file.flush()
             yield
+
+
+def _compares(metric: str) -> bool:
+    """Whether more of a metric is better: so are all of development, but its losses."""
+    return metric.startswith("dev_") and not metric.startswith("dev_loss_")
 
 
 def _ends_line(path: Path) -> bool:

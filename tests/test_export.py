@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save_file
 
 from sersearch.audio import extractor, load_audio
 from sersearch.data.protocols import Protocol
-from sersearch.errors import AudioError, BundleError, StudyError
-from sersearch.export import Predictor, export_bundle
+from sersearch.errors import AudioError, BundleError, ConfigError, StudyError
+from sersearch.export import Predictor, export_bundle, winning_metrics
 from tests.synthetic import make_table
-from tests.trained import CONFIG, SmallStudy, make_study
+from tests.trained import CONFIG, LadderStudy, SmallStudy, make_ladder_study, make_study
 
 
 def audible_table():
@@ -48,8 +48,8 @@ def speech(path: Path, seconds: float = 3.0, rate: int = 16000) -> Path:
 def test_the_bundle_predicts_what_the_engine_predicted(study, bundle):
     table, predictor = audible_table(), Predictor.load(bundle)
     rows = {name: row for row, name in enumerate(table.utterances["id"])}
-    ours = torch.stack([predictor.posteriors(table[rows[name]]) for name in study.predictions.ids])
-    torch.testing.assert_close(ours, study.predictions.posteriors, rtol=0, atol=1e-6)
+    ours = torch.stack([predictor.outputs(table[rows[name]]) for name in study.predictions.ids])
+    torch.testing.assert_close(ours, study.predictions.outputs, rtol=0, atol=1e-6)
 
 
 def test_predicting_a_file_is_what_prep_and_the_model_make_of_it(bundle, tmp_path):
@@ -57,10 +57,11 @@ def test_predicting_a_file_is_what_prep_and_the_model_make_of_it(bundle, tmp_pat
     predictor = Predictor.load(bundle)
     prediction = predictor.predict(path)
     matrix = extractor("spectrogram")(load_audio(path))
-    expected = predictor.posteriors(matrix)
+    expected = predictor.outputs(matrix)
     assert list(prediction.posteriors) == ["anger", "happiness", "neutral", "sadness"]
     assert list(prediction.posteriors.values()) == expected.tolist()
     assert prediction.label == list(prediction.posteriors)[int(expected.argmax())]
+    assert prediction.values == {}
     assert sum(prediction.posteriors.values()) == pytest.approx(1, abs=1e-5)
     assert prediction.seconds == pytest.approx(3)
     assert prediction.segments == len(predictor.view.starts(len(matrix))) > 1
@@ -77,9 +78,9 @@ def test_other_formats_and_rates_are_predicted_alike(bundle, tmp_path):
 def test_a_long_file_goes_through_in_batches_with_the_same_mean(bundle, monkeypatch):
     predictor = Predictor.load(bundle)
     matrix = np.random.default_rng(0).normal(size=(1000, 128)).astype(np.float32)
-    whole = predictor.posteriors(matrix)
+    whole = predictor.outputs(matrix)
     monkeypatch.setattr("sersearch.export.BATCH", 3)
-    torch.testing.assert_close(predictor.posteriors(matrix), whole)
+    torch.testing.assert_close(predictor.outputs(matrix), whole)
 
 
 def test_d_vectors_are_of_the_speaker_classifier_s_last_hidden_layer(bundle, tmp_path):
@@ -95,8 +96,10 @@ def test_the_card_says_where_the_model_comes_from(study, bundle):
     assert sorted(p.name for p in bundle.iterdir()) == ["bundle.json", "model.safetensors"]
     card = json.loads((bundle / "bundle.json").read_text())
     assert {card[k] for k in ("format", "family", "study", "trial", "target", "synthetic")} == {
-        *(1, "aae", "small", 0, "emotion", True)
+        *(2, "aae", "small", 0, "emotion", True)
     }
+    assert (card["best_by"], card["epoch"]) == ("dev_ua", study.best().best_epoch)
+    assert card["view"] == {"frames": 32, "hop": 32, "pad": "lowest", "first_only": False}
     assert card["config"] == CONFIG.to_dict()
     assert card["metrics"]["dev_ua"] == study.best().epochs[study.best().best_epoch - 1]["metrics"]["dev_ua"]
     assert {"python", "torch", "sersearch"} <= card["versions"].keys()
@@ -108,6 +111,83 @@ def test_a_trial_of_one_s_choice(study, tmp_path):
     first = load_file(export_bundle(study, tmp_path / "b") / "model.safetensors")
     second = load_file(out / "model.safetensors")
     assert any(not torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_bundle_of_format_1_is_read(bundle):
+    card = json.loads((bundle / "bundle.json").read_text())
+    view = {name: card["view"][name] for name in ("frames", "hop")}
+    labels = {name: card["labels"][name] for name in ("emotion", "gender", "speaker")}
+    matrix = np.random.default_rng(0).normal(size=(50, 128)).astype(np.float32)
+    new = Predictor.load(bundle).outputs(matrix)
+    assert torch.equal(Predictor.load(edit(bundle, format=1, view=view, labels=labels)).outputs(matrix), new)
+
+
+def test_a_metric_that_a_study_has_no_winner_by(study, tmp_path):
+    export_bundle(study, tmp_path / "a", metric="dev_ua")
+    for metric in ("dev_wa", "dev_ccc_valence"):
+        with pytest.raises(ConfigError, match=f"metric '{metric}': study small keeps no best epochs by it; .*dev_ua"):
+            export_bundle(study, tmp_path / "b", metric=metric)
+
+
+# --- attributes -------------------------------------------------------------------------------------------------------
+
+
+def functionals_table():
+    """A made table of one vector an utterance whose card is that of the real functionals."""
+    table = make_table(dims=88, vectors=True, attributes=True)
+    return dataclasses.replace(table, card={**extractor("egemaps").card(), "hash": "0"})
+
+
+@pytest.fixture(scope="module")
+def ladders(tmp_path_factory) -> LadderStudy:
+    return make_ladder_study(tmp_path_factory.mktemp("ladders"), functionals_table(), Protocol("loso", "s0"))
+
+
+def test_attributes_are_predicted_on_the_corpus_s_scale(ladders, tmp_path):
+    table, predictor = functionals_table(), Predictor.load(export_bundle(ladders.study, tmp_path / "model", trial=0))
+    rows = {name: row for row, name in enumerate(table.utterances["id"])}
+    ours = torch.stack([predictor.outputs(table[rows[name]]) for name in ladders.predictions.ids])
+    moments = predictor.labels
+    theirs = ladders.predictions.outputs * torch.tensor(moments.std) + torch.tensor(moments.mean)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+    labels = table.utterances.loc[[rows[name] for name in ladders.predictions.ids], list(moments.attributes)]
+    truth = ladders.predictions.labels * torch.tensor(moments.std) + torch.tensor(moments.mean)
+    np.testing.assert_allclose(truth.numpy(), labels.to_numpy(float), atol=1e-5)
+
+
+def test_attributes_of_a_file(ladders, tmp_path):
+    predictor = Predictor.load(export_bundle(ladders.study, tmp_path / "model"))
+    prediction = predictor.predict(speech(tmp_path / "a.wav"))
+    assert list(prediction.values) == ["activation", "valence", "dominance"]
+    assert (prediction.label, prediction.posteriors, prediction.segments) == (None, {}, 1)
+    json.dumps(dataclasses.asdict(prediction))
+
+
+def test_each_attribute_has_a_winner_with_the_weights_of_its_best_epoch(ladders, tmp_path):
+    names = ["dev_ccc_activation", "dev_ccc_valence", "dev_ccc_dominance"]
+    assert winning_metrics(ladders.study) == ("dev_ccc", *names)
+    seen = set()
+    for metric in names:
+        curves = [[event["metrics"][metric] for event in trial.epochs] for trial in ladders.study.trials()]
+        trial = int(np.argmax([max(curve) for curve in curves]))
+        epoch = int(np.argmax(curves[trial])) + 1
+        card = json.loads((export_bundle(ladders.study, tmp_path / metric, metric=metric) / "bundle.json").read_text())
+        assert (card["trial"], card["epoch"], card["best_by"]) == (trial, epoch, metric)
+        assert card["metrics"][metric] == curves[trial][epoch - 1]
+        weights = load_file(tmp_path / metric / "model.safetensors")
+        expected = ladders.states[trial].bests[metric].weights
+        assert all(torch.equal(weights[name], expected[name]) for name in expected)
+        seen.add((trial, epoch))
+    assert len(seen) > 1, "the attributes have different winners, or this shows nothing"
+
+
+def test_a_trial_s_best_epoch_by_an_attribute(ladders, tmp_path):
+    metric = "dev_ccc_valence"
+    predictor = Predictor.from_study(ladders.study, 1, metric)
+    expected = ladders.states[1].bests[metric]
+    assert (predictor.card["trial"], predictor.card["epoch"]) == (1, expected.epoch)
+    whole = Predictor.from_study(ladders.study, 1)
+    assert whole.card["epoch"] == ladders.states[1].progress.best_epoch
 
 
 def test_an_earlier_bundle_and_an_empty_folder_are_replaced_and_nothing_else_is(study, tmp_path):
@@ -168,10 +248,12 @@ def test_damaged_json(bundle):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 2}, "bundle format 2; this version of sersearch reads format 1"),
+        ({"format": 3}, "bundle format 3; this version of sersearch reads 1 and 2: export it again"),
         ({"family": "aea"}, r"no family is called 'aea'; did you mean aae\?"),
         ({"config": {"alpa": 1.0}}, r"params\.alpa: unknown hyperparameter; did you mean alpha"),
         ({"labels": {"emotion": ["a"]}}, "bundle.json is incomplete or damaged"),
+        ({"labels": {"emotion": [], "gender": [], "speaker": []}}, "expected the classes of emotion, or attributes"),
+        ({"labels": {"emotion": (), "gender": (), "speaker": (), "attributes": ["valence"]}}, "with a mean and a std"),
         ({"view": None}, "bundle.json is incomplete or damaged"),
         ({"normaliser": {"mean": [0], "std": [1]}}, "the normaliser has 1 dimensions, the features have 128"),
         ({"features": {"features": "emobase", "dims": 128}}, "the model needs features called 'emobase', unknown here"),

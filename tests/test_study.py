@@ -38,6 +38,25 @@ def test_trials_as_the_journal_tells_them(study: Study) -> None:
         study.trial(7)
 
 
+def test_each_metric_has_a_best_trial_and_epoch_of_its_own(study: Study) -> None:
+    curves = {0: [(0.5, 0.1), (0.4, 0.3)], 1: [(0.6, 0.2), (0.7, 0.1)], 2: [(0.9, 0.9)], 3: [(0.7, 0.3)]}
+    for number, curve in curves.items():
+        study.append("start", number, params={}, searched={})
+        for position, (both, valence) in enumerate(curve, start=1):
+            metrics = {"dev_ccc": both, "dev_ccc_valence": valence, "dev_loss_prediction": 9.0, "dev_ccc_snr0": None}
+            epoch(study, number, position, both, metrics=metrics)
+    study.append("end", 2, state="failed", reason="loss is nan in epoch 2")
+    assert study.trial(0).best_of("dev_ccc_valence") == (0.3, 2)
+    assert study.trial(1).best_of("dev_ccc_valence") == (0.2, 1)
+    assert study.trial(1).best_of("dev_ccc") == (study.trial(1).value, study.trial(1).best_epoch) == (0.7, 2)
+    assert (study.trial(1).best_of("dev_ccc_snr0"), study.trial(1).best_of("dev_ua")) == (None, None)
+    assert (study.best().number, study.best("dev_ccc").number) == (1, 1)
+    assert study.best("dev_ccc_valence").number == 0, "the first of equals"
+    with pytest.raises(StudyError, match="has no metric 'dev_ccc_valance'; did you mean dev_ccc_valence") as raised:
+        study.best("dev_ccc_valance")
+    assert "loss" not in str(raised.value)
+
+
 def test_an_epoch_told_again_after_a_resume_counts_once(study: Study) -> None:
     study.append("start", 0, params={}, searched={})
     epoch(study, 0, 1, 0.9)

@@ -1,19 +1,23 @@
-"""A small trained trial in a study's folder, for tests of what reads one."""
+"""Small trained trials in a study's folder, for tests of what reads one."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sersearch.data.atomic import write_json
 from sersearch.data.batches import SegmentView, TrainingData, training_data
-from sersearch.data.protocols import Protocol
+from sersearch.data.protocols import Protocol, split_card
 from sersearch.data.table import FeatureTable
 from sersearch.errors import StudyError
 from sersearch.families.aae.config import AAEConfig
 from sersearch.families.aae.family import FAMILY
-from sersearch.training import Engine, Predictions
+from sersearch.families.ladder.config import LadderConfig
+from sersearch.families.ladder.family import FAMILY as LADDER_FAMILY
+from sersearch.predictions import PREDICTIONS, write_predictions
+from sersearch.study import Study
+from sersearch.training import Engine, LaneState, Predictions
 
 CONFIG = AAEConfig(channels=(2, 3, 4), hidden=5, batch_size=8, segment_frames=32, segment_hop=32, learning_rate=1e-2)
 
@@ -41,7 +45,8 @@ class SmallStudy:
     data: TrainingData
     winner: int = 0
 
-    def best(self) -> Record:
+    def best(self, metric: str | None = None) -> Record:
+        assert metric is None, "classes have one winner"
         return self.records[self.winner]
 
     def trial(self, number: int) -> Record:
@@ -69,16 +74,60 @@ def make_study(
         engines.append((engine, lane))
     records.append(Record(2, config.to_dict(), None, [], state="failed", reason="loss is nan in epoch 1"))
     write_json(folder / "context.json", data.context())
-    meta = {
-        "name": "small",
-        "family": "aae",
+    engine, lane = engines[0]
+    meta = {"name": "small", **_meta("aae", "dev_ua", table, "emotion", protocol)}
+    return SmallStudy(folder, meta, records, engine.predictions(lane), data)
+
+
+def _meta(family: str, objective: str, table: FeatureTable, target: str, protocol: Protocol) -> dict[str, Any]:
+    return {
+        "family": family,
+        "objective": {"metric": objective},
         "data": {
             "path": str(table.root),
-            "features": "spectrogram",
-            "target": "emotion",
+            "features": table.card["features"],
+            "target": target,
             "protocol": protocol.to_dict(),
             "synthetic": True,
         },
     }
-    engine, lane = engines[0]
-    return SmallStudy(folder, meta, records, engine.predictions(lane), data)
+
+
+LADDER = LadderConfig(hidden=(6, 5), batch_size=8, learning_rate=1e-2, setting="L", alpha=0.3, beta=0.3)
+
+
+@dataclass
+class LadderStudy:
+    """A study of three trials that weigh the attributes differently, and what its trials' engines knew."""
+
+    study: Study
+    states: list[LaneState]
+    """By trial."""
+    predictions: Predictions
+    """Of the first trial."""
+
+
+def make_ladder_study(
+    root: Path, table: FeatureTable, protocol: Protocol, target: str = "attributes", epochs: int = 6
+) -> LadderStudy:
+    """Small ladders on the vectors of `table`, as `tune` would have left them in `root`."""
+    split = protocol.split(table, target)
+    data = training_data(table, split, SegmentView(1, 1), target)
+    objective = "dev_ua" if target == "emotion" else "dev_ccc"
+    study = Study.create("ladders", _meta("ladder", objective, table, target, protocol), root)
+    write_json(study.folder / "context.json", data.context())
+    write_json(study.folder / "split.json", split_card(protocol, table, target))
+    states, predictions = [], []
+    for number, searched in enumerate(({"alpha": 0.3, "beta": 0.3}, {"alpha": 0.6, "beta": 0.4}, {"alpha": 0.0})):
+        config, engine = replace(LADDER, **searched), Engine(LADDER_FAMILY, data)
+        lane = engine.join(config, seed=number, epochs=epochs)
+        study.append("start", number, params=config.to_dict(), searched=searched)
+        for result in engine.epochs():
+            fields = {"metrics": result.metrics, "value": result.value, "best": result.best, "seconds": 1.0}
+            study.append("epoch", number, epoch=result.epoch, checkpoint=f"ray/trial{number}", **fields)
+        study.append("end", number, state="complete", reason="all epochs done")
+        states.append(engine.state(lane))
+        states[-1].save(study.folder / "ray" / f"trial{number}")
+        predictions.append(engine.predictions(lane))
+        write_predictions(predictions[-1], study.folder / "ray" / f"trial{number}" / PREDICTIONS)
+    return LadderStudy(study, states, predictions[0])

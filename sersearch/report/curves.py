@@ -47,6 +47,28 @@ def learning_curves(summary: Summary) -> Figure:
     return figure
 
 
+def condition_curves(summary: Summary) -> Figure:
+    """The best trial's metric by epoch, a line a condition of the development set."""
+    from matplotlib.figure import Figure
+
+    best, names = summary.best, {"clean": summary.metric, **summary.conditions}
+    figure = Figure(figsize=(6.4, 3.6), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    tables = [_by_epoch([best], lambda event, key=key: event["metrics"].get(key))[0] for key in names.values()]  # type: ignore[misc]
+    epochs = np.arange(1, len(tables[0]) + 1)
+    for position, (name, values) in enumerate(zip(names, tables, strict=True)):
+        color = f"C{position}" if position else "black"
+        axes.plot(epochs, values, color=color, linewidth=1.3, label=name, marker="." if len(epochs) == 1 else "")
+    if (chosen := summary.best_epoch(best)) is not None:
+        axes.axvline(chosen, color="0.6", linewidth=0.8, linestyle="--", label="best epoch, on clean speech")
+    axes.set_ylabel(summary.label)
+    axes.set_xlabel("epoch")
+    axes.legend(fontsize=8)
+    axes.grid(color="0.92")
+    _epoch_axis(axes, len(epochs))
+    return figure
+
+
 def loss_names(summary: Summary) -> list[str]:
     """Losses that training or development reports, without the part: reconstruction, emotion, ..."""
     found = {name for trial in summary.trials for event in trial.epochs for name in event["metrics"]}

@@ -38,10 +38,10 @@ def _cells(summary: Summary, x: Axis, y: Axis) -> Figure:
     for t in summary.trials:
         if x.name in t.searched and y.name in t.searched:
             cells.setdefault((y.place(t.searched[y.name]), x.place(t.searched[x.name])), []).append(t)
-    chosen = {place: _representative(trials) for place, trials in cells.items()}
+    chosen = {place: _representative(summary, trials) for place, trials in cells.items()}
     values = np.full((rows, columns), np.nan)
     for place, trial in chosen.items():
-        values[place] = np.nan if trial is None else _value(trial)
+        values[place] = np.nan if trial is None else _value(summary, trial)
     figure = _figure(max(4.2, 0.56 * columns + 1.9), max(3.2, 0.46 * rows + 1.6))
     axes = figure.add_subplot()
     image = axes.imshow(values, cmap=_MAP, origin="lower", aspect="auto")
@@ -52,7 +52,8 @@ def _cells(summary: Summary, x: Axis, y: Axis) -> Figure:
                 axes.plot([column], [row], "x", color="tab:red", markersize=7)
             continue
         share = (values[row, column] - low) / (high - low) if high > low else 1.0
-        _cell(axes, row, column, trial, len(cells[row, column]), "black" if share > 0.6 else "white")
+        color, whole = "black" if share > 0.6 else "white", trial.state == "complete"
+        _cell(axes, row, column, values[row, column], whole, len(cells[row, column]), color)
         if trial.number == summary.best.number:
             _frame(axes, row, column)
     axes.set_xticks(range(columns), [_tick(v) for v in x.values or ()], rotation=0 if columns <= 12 else 90)
@@ -66,19 +67,19 @@ def _cells(summary: Summary, x: Axis, y: Axis) -> Figure:
     return figure
 
 
-def _representative(trials: list[TrialRecord]) -> TrialRecord | None:
+def _representative(summary: Summary, trials: list[TrialRecord]) -> TrialRecord | None:
     """The trial that a cell shows: the best; None if none has a value."""
-    scored = [trial for trial in trials if trial.value is not None and trial.state != "failed"]
-    return max(scored, key=lambda t: (t.value, -t.number), default=None)
+    scored = [trial for trial in trials if summary.value(trial) is not None and trial.state != "failed"]
+    return max(scored, key=lambda t: (_value(summary, t), -t.number), default=None)
 
 
-def _cell(axes: Axes, row: int, column: int, trial: TrialRecord, count: int, color: str) -> None:
+def _cell(axes: Axes, row: int, column: int, value: float, whole: bool, count: int, color: str) -> None:
     from matplotlib.patches import Rectangle
 
-    if trial.state != "complete":
+    if not whole:
         corner = (column - 0.5, row - 0.5)
         axes.add_patch(Rectangle(corner, 1, 1, fill=False, hatch="////", edgecolor=color, alpha=0.28, linewidth=0))
-    text = f"{trial.value:.3f}" + (f"\nn = {count}" if count > 1 else "")
+    text = f"{value:.3f}" + (f"\nn = {count}" if count > 1 else "")
     axes.text(column, row, text, ha="center", va="center", fontsize=7, color=color)
 
 
@@ -93,13 +94,14 @@ def _points(summary: Summary, x: Axis, y: Axis) -> Figure:
     figure = _figure(5.4, 4.2)
     axes = figure.add_subplot()
     scored = [t for t in summary.scored if x.name in t.searched and y.name in t.searched]
-    low, high = min(_value(t) for t in scored), max(_value(t) for t in scored)
+    values = [_value(summary, t) for t in scored]
+    low, high = min(values), max(values)
     for whole, marker in ((True, "o"), (False, "^")):
         shown = [t for t in scored if (t.state == "complete") == whole]
         points = axes.scatter(
             [t.searched[x.name] for t in shown],
             [t.searched[y.name] for t in shown],
-            c=[_value(t) for t in shown],
+            c=[_value(summary, t) for t in shown],
             cmap=_MAP,
             vmin=low,
             vmax=high,
@@ -129,13 +131,13 @@ def parameter_curve(summary: Summary, x: Axis) -> Figure:
     named = x.values is not None and not x.numeric
     for whole, color, label in ((True, "tab:blue", "complete"), (False, "0.45", "pruned or unfinished")):
         shown = [t for t in summary.scored if (t.state == "complete") == whole and x.name in t.searched]
-        points = sorted((x.place(v) if named else v, _value(t)) for t in shown for v in [t.searched[x.name]])
+        points = sorted((x.place(v) if named else v, _value(summary, t)) for t in shown for v in [t.searched[x.name]])
         style = ("o-" if not named else "o") if whole else "^"
         at, values = [p[0] for p in points], [p[1] for p in points]
         axes.plot(at, values, style, color=color, mfc=color if whole else "white", linewidth=0.8, label=label)
     best = summary.best.searched[x.name]
     at_best = x.place(best) if named else best
-    axes.plot([at_best], [_value(summary.best)], "o", ms=13, mfc="none", mec="tab:red", mew=2, label="best")
+    axes.plot([at_best], [_value(summary, summary.best)], "o", ms=13, mfc="none", mec="tab:red", mew=2, label="best")
     if named:
         axes.set_xticks(range(len(x.values or ())), [str(value) for value in x.values or ()])
     elif x.log:
@@ -158,13 +160,13 @@ def importance(summary: Summary) -> dict[str, float]:
     axes = [axis for axis in summary.axes if len({str(t.searched[axis.name]) for t in trials}) > 1]
     if len(axes) < 2:
         raise StudyError("fewer than two hyperparameters differ between the completed trials")
-    if len({t.value for t in trials}) == 1:
+    if len({summary.value(t) for t in trials}) == 1:
         raise StudyError("all completed trials have the same value")
-    shares = _fanova(trials, axes)
+    shares = _fanova(summary, trials, axes)
     return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
 
-def _fanova(trials: list[TrialRecord], axes: list[Axis]) -> dict[str, float]:
+def _fanova(summary: Summary, trials: list[TrialRecord], axes: list[Axis]) -> dict[str, float]:
     import optuna
 
     distributions: dict[str, Any] = {}
@@ -181,7 +183,8 @@ def _fanova(trials: list[TrialRecord], axes: list[Axis]) -> dict[str, float]:
         study = optuna.create_study(direction="maximize")
         for trial in trials:
             params = {a.name: float(v) if a.numeric else str(v) for a in axes for v in [trial.searched[a.name]]}
-            study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, value=trial.value))
+            value = summary.value(trial)
+            study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, value=value))
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -208,8 +211,9 @@ def _name(axes: Axes, x: Axis, y: Axis) -> None:
     axes.set_ylabel(y.name)
 
 
-def _value(trial: TrialRecord) -> float:
-    return math.nan if trial.value is None else trial.value
+def _value(summary: Summary, trial: TrialRecord) -> float:
+    value = summary.value(trial)
+    return math.nan if value is None else value
 
 
 def _tick(value: Any) -> str:

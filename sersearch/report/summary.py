@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
+from sersearch.errors import StudyError
+from sersearch.predictions import by_noise
 from sersearch.study import Study, TrialRecord
 
 _MOST_TICKS = 30
@@ -36,6 +41,8 @@ class Summary:
     """A study as a report needs it. Raises :class:`StudyError`, from `best`, before any epoch has finished."""
 
     study: Study
+    by: str | None = None
+    """The development metric that trials are scored by; None: the study's objective."""
 
     @cached_property
     def trials(self) -> list[TrialRecord]:
@@ -45,22 +52,67 @@ class Summary:
     @cached_property
     def best(self) -> TrialRecord:
         """The trial with the best development value."""
-        return self.study.best()
+        return self.study.best(self.by)
+
+    def value(self, trial: TrialRecord) -> float | None:
+        """The best epoch's metric; None before the first."""
+        if self.by is None:
+            return trial.value
+        best = trial.best_of(self.by)
+        return None if best is None else best[0]
+
+    def best_epoch(self, trial: TrialRecord) -> int | None:
+        """The epoch that :meth:`value` is of, counted from 1."""
+        if self.by is None:
+            return trial.best_epoch
+        best = trial.best_of(self.by)
+        return None if best is None else best[1]
 
     @property
     def metric(self) -> str:
-        """The objective's name, as in the trials' metrics."""
-        return str(self._setting("objective", {}).get("metric", "objective"))
+        """The metric's name, as in the trials' metrics."""
+        return self.by or str(self._setting("objective", {}).get("metric", "objective"))
 
     @property
     def label(self) -> str:
-        """The objective for people: dev_ua is "development UA"."""
+        """The metric for people: dev_ua is "development UA"."""
         return pretty(self.metric)
+
+    @cached_property
+    def split(self) -> dict[str, Any]:
+        """The split card; {} without one."""
+        return read_json(self.study.folder / "split.json")
+
+    @property
+    def attributes(self) -> list[str]:
+        """The attributes that are learnt; none where classes are."""
+        return list(self.split.get("attributes") or ())
+
+    @property
+    def winners(self) -> list[Summary]:
+        """The same study scored by each attribute: where several are learnt, one search gives a winner for each."""
+        names = [f"dev_ccc_{name}" for name in self.attributes if len(self.attributes) > 1]
+        return [replace(self, by=name) for name in names if name in self._metrics and name != self.metric]
+
+    @property
+    def conditions(self) -> dict[str, str]:
+        """The objective's metric in noise, by condition: never selected by."""
+        owners = [f"{self.metric}_{name}" for name in self.attributes]
+        found = {
+            name.removeprefix(f"{self.metric}_"): name
+            for name in self._metrics
+            if name.startswith(f"{self.metric}_") and not name.startswith(tuple(owners))
+        }
+        return {name: found[name] for name in by_noise(list(found))}
+
+    @cached_property
+    def _metrics(self) -> set[str]:
+        return {name for trial in self.trials for event in trial.epochs for name in event["metrics"]}
 
     @property
     def scored(self) -> list[TrialRecord]:
         """Trials that finished an epoch and did not fail."""
-        return [trial for trial in self.trials if trial.value is not None and trial.state != "failed"]
+        return [trial for trial in self.trials if self.value(trial) is not None and trial.state != "failed"]
 
     @property
     def complete(self) -> list[TrialRecord]:
@@ -97,9 +149,28 @@ def pretty(metric: str) -> str:
         return metric.replace("_", " ")
     if rest.startswith("loss_"):
         return f"{side} loss, {rest.removeprefix('loss_').replace('_', ' ')}"
-    return f"{side} " + " ".join(
-        word.upper() if word in ("ua", "wa", "eer", "ccc") else word for word in rest.split("_")
-    )
+    return f"{side} " + " ".join(map(_word, rest.split("_")))
+
+
+def _word(word: str) -> str:
+    """A word of a metric's name for people: ua is UA, snr5 is "at 5 dB SNR"."""
+    noise = re.fullmatch(r"snr(-?\d+(?:\.\d+)?)", word)
+    if noise:
+        return f"at {noise[1]} dB SNR"
+    return word.upper() if word in ("ua", "wa", "f1", "eer", "ccc") else word
+
+
+def read_json(path: Path, *needed: str) -> dict[str, Any]:
+    """The object in a file, {} where there is none; :class:`StudyError` when it is damaged or lacks `needed`."""
+    if not path.exists():
+        return {}
+    try:
+        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        if not isinstance(content, dict) or not content.keys() >= set(needed):
+            raise ValueError(f"expected an object with {', '.join(needed)}" if needed else "expected an object")
+    except ValueError as error:
+        raise StudyError(f"{path}: cannot be read ({error})") from error
+    return content
 
 
 def counts(trials: list[TrialRecord]) -> str:

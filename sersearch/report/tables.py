@@ -11,22 +11,23 @@ from sersearch.report.summary import Summary
 from sersearch.study import TrialRecord
 
 
-def best_metrics(trial: TrialRecord) -> dict[str, Any]:
+def best_metrics(summary: Summary, trial: TrialRecord) -> dict[str, Any]:
     """What was reported in the epoch that the trial's value is of."""
-    return next((dict(event["metrics"]) for event in trial.epochs if event["epoch"] == trial.best_epoch), {})
+    best = summary.best_epoch(trial)
+    return next((dict(event["metrics"]) for event in trial.epochs if event["epoch"] == best), {})
 
 
 def write_csv(summary: Summary, path: Path) -> None:
     """Each trial with its whole configuration and all metrics of its best epoch; column names as in the journal."""
     params = list(dict.fromkeys(name for trial in summary.trials for name in trial.params))
-    metrics = sorted({name for trial in summary.trials for name in best_metrics(trial)})
+    metrics = sorted({name for trial in summary.trials for name in best_metrics(summary, trial)})
     head = ["trial", "state", "reason", "value", "best_epoch", "epochs", "seconds"]
     with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         # A scheduled learning rate is both: what the trial began with, and what it had come to.
         writer.writerow([*head, *params, *(f"{n}_at_best" if n in {*head, *params} else n for n in metrics)])
         for trial in summary.trials:
-            at_best = best_metrics(trial)
+            at_best = best_metrics(summary, trial)
             fixed = [trial.number, trial.state, trial.reason, trial.value, trial.best_epoch, len(trial.epochs)]
             writer.writerow(
                 [*fixed, round(trial.seconds, 3), *(trial.params.get(n) for n in params), *map(at_best.get, metrics)]
@@ -40,16 +41,19 @@ def columns(summary: Summary) -> list[str]:
 
 def row(summary: Summary, trial: TrialRecord) -> list[str]:
     """One trial as people read it."""
-    searched = [text(trial.searched.get(axis.name)) for axis in summary.axes]
     state = trial.state + (f": {trial.reason}" if trial.reason else "")
-    value = "" if trial.value is None else f"{trial.value:.4f}"
-    epochs = str(len(trial.epochs))
-    return [str(trial.number), *searched, value, text(trial.best_epoch), epochs, duration(trial.seconds), state]
+    epochs, best = str(len(trial.epochs)), text(summary.best_epoch(trial))
+    value, time = figure(summary.value(trial)), duration(trial.seconds)
+    return [str(trial.number), *_searched(summary, trial), value, best, epochs, time, state]
 
 
-def write_markdown(summary: Summary, path: Path) -> None:
-    """The trials, best first, as a Markdown table."""
-    lines = [columns(summary), ["---"] * len(columns(summary)), *(row(summary, trial) for trial in ranked(summary))]
+def _searched(summary: Summary, trial: TrialRecord) -> list[str]:
+    return [text(trial.searched.get(axis.name)) for axis in summary.axes]
+
+
+def write_markdown(head: list[str], rows: list[list[str]], path: Path) -> None:
+    """A table, such as the trials, best first, in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
     cells = [[_escape(cell) if i != 1 else cell for cell in line] for i, line in enumerate(lines)]
     with atomic(path) as temporary:
         temporary.write_text("".join(f"| {' | '.join(line)} |\n" for line in cells), "utf-8")
@@ -57,8 +61,23 @@ def write_markdown(summary: Summary, path: Path) -> None:
 
 def ranked(summary: Summary) -> list[TrialRecord]:
     """Trials by value, best first; failed ones and those without a value last."""
-    scored = sorted(summary.scored, key=lambda trial: (-(trial.value or 0.0), trial.number))
+    scored = sorted(summary.scored, key=lambda trial: (-(summary.value(trial) or 0.0), trial.number))
     return [*scored, *(trial for trial in summary.trials if trial not in scored)]
+
+
+def winners(summary: Summary) -> tuple[list[str], list[list[str]]]:
+    """Heading and rows of a table of what is best by the objective and by each attribute; no rows for one winner."""
+    scores = [summary, *summary.winners] if summary.winners else []
+    rows = [
+        [s.label, figure(s.value(s.best)), str(s.best.number), *_searched(s, s.best), text(s.best_epoch(s.best))]
+        for s in scores
+    ]
+    return ["best by", "value", "trial", *(axis.name for axis in summary.axes), "epoch"], rows
+
+
+def figure(value: float | None) -> str:
+    """A metric's value: four places, nothing for None."""
+    return "" if value is None else f"{value:.4f}"
 
 
 def text(value: Any) -> str:

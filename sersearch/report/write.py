@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from sersearch.confusion import draw_confusion, read_confusion
 from sersearch.data.atomic import atomic
 from sersearch.errors import DataError, StudyError
+from sersearch.predictions import PREDICTIONS, read_predictions
 from sersearch.report import curves, maps, tables
-from sersearch.report.summary import Summary, counts, pretty
+from sersearch.report.summary import Summary, counts, pretty, read_json
 from sersearch.study import Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_PREDICTIONS = "dev_predictions.csv"
 _STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "font.family": "DejaVu Sans"}
 _MOST_MAPS = 10
+_METRICS = ("ua", "wa", "f1", "ccc")
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,8 @@ def write_report(study_folder: Path, out: Path | None = None) -> Path:
     try:
         out.mkdir(parents=True, exist_ok=True)
         tables.write_csv(summary, out / "trials.csv")
-        tables.write_markdown(summary, out / "trials.md")
+        trials = [tables.row(summary, trial) for trial in tables.ranked(summary)]
+        tables.write_markdown(tables.columns(summary), trials, out / "trials.md")
         pictures = _save(summary, out)
         index = out / "index.html"
         with atomic(index) as temporary:
@@ -82,6 +81,8 @@ def _save(summary: Summary, out: Path) -> list[dict[str, Any]]:
 
 def _pictures(summary: Summary) -> Iterator[Picture]:
     yield from _maps(summary)
+    for winner in summary.winners:
+        yield from _maps(winner, f"_{winner.metric}")
     yield Picture(
         "learning_curves",
         "Learning curves",
@@ -98,12 +99,20 @@ def _pictures(summary: Summary) -> Iterator[Picture]:
             f"each epoch. n = {counts([t for t in summary.trials if t.epochs])}.",
             curves.loss_curves(summary),
         )
+    if summary.conditions:
+        yield Picture(
+            "conditions",
+            f"Development set by condition, best trial ({summary.best.number})",
+            f"{summary.label} by epoch: on clean speech, by which the trial and its epoch were chosen, and on noisy "
+            "copies of the same utterances, by which nothing was.",
+            curves.condition_curves(summary),
+        )
     yield _importance(summary)
-    yield _confusion(summary)
+    yield _predictions(summary)
 
 
-def _maps(summary: Summary) -> Iterator[Picture]:
-    """Heat maps of the searched pairs, or a curve where there is one hyperparameter."""
+def _maps(summary: Summary, suffix: str = "") -> Iterator[Picture]:
+    """Heat maps of the searched pairs, or a curve where there is one hyperparameter; names end in `suffix`."""
     n = f"n = {counts(summary.trials)}."
     others = "; with other hyperparameters searched, too, the best over them" if len(summary.axes) > 2 else ""
     marks = "The best trial is framed in red; x marks trials that failed."
@@ -111,7 +120,7 @@ def _maps(summary: Summary) -> Iterator[Picture]:
         tried = [t for t in summary.scored if x.name in t.searched and y.name in t.searched]
         if not tried:
             continue
-        name = f"heatmap_{_slug(x.name)}_{_slug(y.name)}"
+        name = f"heatmap_{_slug(x.name)}_{_slug(y.name)}{suffix}"
         if x.values is None or y.values is None:
             how = f"Each point is a trial; triangles were pruned or did not finish. {marks}"
         else:
@@ -125,7 +134,7 @@ def _maps(summary: Summary) -> Iterator[Picture]:
         (axis,) = summary.axes
         caption = f"Each point is a trial; triangles were pruned or did not finish. {n}"
         figure = maps.parameter_curve(summary, axis)
-        yield Picture(f"curve_{_slug(axis.name)}", f"{summary.label} over {axis.name}", caption, figure)
+        yield Picture(f"curve_{_slug(axis.name)}{suffix}", f"{summary.label} over {axis.name}", caption, figure)
 
 
 def _importance(summary: Summary) -> Picture:
@@ -141,17 +150,20 @@ def _importance(summary: Summary) -> Picture:
     return Picture("importance", title, caption, maps.importance_chart(shares))
 
 
-def _confusion(summary: Summary) -> Picture:
-    best = summary.best
-    title = f"Confusion matrix of the best trial ({best.number})"
+def _predictions(summary: Summary) -> Picture:
+    """What the best trial predicts for the development set: a confusion matrix, or predicted against true values."""
+    best, attributes = summary.best, bool(summary.attributes)
+    name = "scatter" if attributes else "confusion"
+    what = "Predicted and true values" if attributes else "Confusion matrix"
+    title = f"{what} of the best trial ({best.number})"
     if best.checkpoint is None:
-        return Picture("confusion", title, "Not shown: the trial's checkpoint is not in the study's folder.", None)
+        return Picture(name, title, "Not shown: the trial's checkpoint is not in the study's folder.", None)
     try:
-        classes, matrix = read_confusion(best.checkpoint / _PREDICTIONS)
+        shown = read_predictions(best.checkpoint / PREDICTIONS)
     except DataError as error:
-        return Picture("confusion", title, f"Not shown: {error}.", None)
-    caption = f"Development set, epoch {best.best_epoch}. n = {matrix.sum()} utterances."
-    return Picture("confusion", title, caption, draw_confusion(classes, matrix))
+        return Picture(name, title, f"Not shown: {error}.", None)
+    caption = f"Development set, epoch {best.best_epoch}. n = {shown.utterances} utterances."
+    return Picture(name, title, caption, shown.draw())
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------
@@ -168,11 +180,11 @@ def _page(summary: Summary, pictures: list[dict[str, Any]]) -> str:
         lstrip_blocks=True,
     )
     study, best = summary.study, summary.best
-    split = _json(study.folder / "split.json")
+    winners_head, winners = tables.winners(summary)
     return environment.get_template("index.html.j2").render(
         name=study.name,
         synthetic=bool((study.meta.get("data") or {}).get("synthetic")),
-        facts=_facts(summary, split),
+        facts=_facts(summary),
         versions=study.meta.get("versions") or {},
         label=summary.label,
         best=best,
@@ -180,10 +192,12 @@ def _page(summary: Summary, pictures: list[dict[str, Any]]) -> str:
         best_config=[(name, tables.text(v), name in best.searched) for name, v in best.params.items()],
         best_metrics=[
             (pretty(name), tables.text(value))
-            for name, value in tables.best_metrics(best).items()
+            for name, value in tables.best_metrics(summary, best).items()
             if name.startswith("dev_")
         ],
-        split=split,
+        split=summary.split,
+        winners_head=winners_head,
+        winners=winners,
         columns=tables.columns(summary),
         rows=[(tables.row(summary, t), t.state, t.number == best.number) for t in tables.ranked(summary)],
         failed=summary.failed,
@@ -194,7 +208,7 @@ def _page(summary: Summary, pictures: list[dict[str, Any]]) -> str:
     )
 
 
-def _facts(summary: Summary, split: dict[str, Any]) -> list[tuple[str, str]]:
+def _facts(summary: Summary) -> list[tuple[str, str]]:
     """What was run, on what, with what."""
     meta = summary.study.meta
     data, space = meta.get("data") or {}, meta.get("space") or {}
@@ -208,7 +222,7 @@ def _facts(summary: Summary, split: dict[str, Any]) -> list[tuple[str, str]]:
         "auxiliary corpus": data.get("aux"),
         "features": data.get("features"),
         "target": data.get("target"),
-        "protocol": split.get("caption"),
+        "protocol": summary.split.get("caption"),
         "objective": f"{summary.label}, the best epoch's",
         "method": meta.get("method", space.get("method")),
         "pruning": ", ".join(v if k == "kind" else f"{k} {v}" for k, v in pruning.items())
@@ -225,28 +239,48 @@ def _facts(summary: Summary, split: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _test(study: Study) -> dict[str, Any] | None:
-    """The test result with its confusion matrix as a picture; None when the test set has not been used."""
-    result = _json(study.folder / "evaluation" / "test.json", "confusion", "classes", "ua", "wa")
+    """The test result with its picture and its tables; None when the test set has not been used."""
+    needed = ("trial", "utterances", "speakers", "condition", "conditions", "winners", "svr")
+    result = read_json(study.folder / "evaluation" / "test.json", *needed)
     if not result:
         return None
-    from io import BytesIO
+    names = [name for name in result if name.startswith(_METRICS)]
+    labels = {name: pretty(f"dev_{name}").removeprefix("development ") for name in names}
+    groups: dict[str, dict[str, dict[str, Any]]] = {
+        "condition": result["conditions"],
+        "best by": {pretty(metric): figures for metric, figures in result["winners"].items()},
+        "two-step baseline on": result["svr"] or {},
+        "test speaker": result["speakers"],
+    }
+    columns = {"trial": "trial", "epoch": "epoch", "utterances": "utterances", **labels}
+    return result | {
+        "headline": ", ".join(f"{label} {tables.figure(result[name])}" for name, label in labels.items()),
+        "grids": [_grid(title, rows, columns) for title, rows in groups.items() if rows],
+        "picture": _test_picture(study, result),
+    }
 
-    picture = BytesIO()
-    matrix = np.array(result["confusion"], dtype=np.int64)
-    draw_confusion(tuple(result["classes"]), matrix).savefig(picture, format="png", metadata={"Software": None})
-    return result | {"picture": base64.b64encode(picture.getvalue()).decode()}
+
+def _grid(
+    title: str, rows: dict[str, dict[str, Any]], columns: dict[str, str]
+) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Heading and rows of a table of figures: those of `columns` that the first row has."""
+    names = [name for name in columns if name in next(iter(rows.values()))]
+    cells = {
+        row: [tables.figure(f[name]) if name.startswith(_METRICS) else str(f[name]) for name in names]
+        for row, f in rows.items()
+    }
+    return [title, *(columns[name] for name in names)], list(cells.items())
 
 
-def _json(path: Path, *needed: str) -> dict[str, Any]:
-    if not path.exists():
-        return {}
+def _test_picture(study: Study, result: dict[str, Any]) -> str:
+    """What the trial predicts for the test set, in base64; empty where its table of predictions is lost."""
     try:
-        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        if not isinstance(content, dict) or not content.keys() >= set(needed):
-            raise ValueError(f"expected an object with {', '.join(needed)}" if needed else "expected an object")
-    except ValueError as error:
-        raise StudyError(f"{path}: cannot be read ({error})") from error
-    return content
+        shown = read_predictions(study.folder / "evaluation" / "predictions.csv", result["condition"])
+    except DataError:
+        return ""
+    picture = BytesIO()
+    shown.draw().savefig(picture, format="png", metadata={"Software": None})
+    return base64.b64encode(picture.getvalue()).decode()
 
 
 def _capital(sentence: str) -> str:

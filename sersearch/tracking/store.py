@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from sersearch.confusion import confusion_artifacts
+from sersearch.predictions import PREDICTIONS, prediction_artifacts
 from sersearch.provenance import versions
 from sersearch.tracking.spool import Event
 from sersearch.tracking.uri import artifact_location
@@ -113,10 +113,14 @@ class Store:
         self._running.discard(event["trial"])
 
     def _finish(self, event: Event) -> None:
+        from mlflow.entities import Metric
+
         assert self.parent is not None
         for number in sorted(self._running):
             self._end(self._trials[number], "interrupted", "the study ended", event["time"])
         self._running.clear()
+        best = [Metric(_key(f"best_{name}"), value, event["time"], 0) for name, value in event["best"].items()]
+        self.client.log_batch(self.parent, metrics=best)
         self._end(self.parent, event["state"], "", event["time"])
 
     # --- MLflow ---------------------------------------------------------------------------------------------------
@@ -196,15 +200,15 @@ class Store:
         self.client.set_terminated(run_id, STATUS.get(state, "KILLED"), end_ms)
 
     def _artifacts(self, run_id: str, paths: Sequence[str]) -> None:
-        """Upload files, and the confusion matrix of a dev_predictions.csv; a file that is gone is left out."""
+        """Upload files, and the picture of a dev_predictions.csv; a file that is gone is left out."""
         with tempfile.TemporaryDirectory() as folder:
             drawn: list[Path] = []
             for path in map(Path, paths):
-                if path.name == "dev_predictions.csv":
+                if path.name == PREDICTIONS:
                     try:
-                        drawn = confusion_artifacts(path, Path(folder))
+                        drawn = prediction_artifacts(path, Path(folder))
                     except Exception as error:  # no picture is worth a trial's end
-                        self._warn("a confusion matrix is missing in MLflow", error)
+                        self._warn("a picture of a trial's predictions is missing in MLflow", error)
             for path in chain(map(Path, paths), drawn):
                 try:
                     self.client.log_artifact(run_id, str(path))

@@ -84,12 +84,15 @@ class Tracker:
         self._add("epoch", trial=number, epoch=epoch, metrics=dict(metrics), at=int(time_ms))
 
     def trial_end(self, number: int, state: str, reason: str, artifacts: Sequence[Path]) -> None:
-        """A trial ends: complete, pruned, failed or interrupted. A dev_predictions.csv gets its confusion matrix."""
+        """A trial ends: complete, pruned, failed or interrupted. A dev_predictions.csv gets its picture."""
         self._add("trial_end", trial=number, state=state, reason=reason, artifacts=_paths(artifacts))
 
     def finish(self, state: str) -> None:
-        """The study is over: finished, interrupted or failed. Trials still running are ended as interrupted."""
-        self._add("finish", state=state)
+        """The study is over: finished, interrupted or failed. Trials still running are ended as interrupted.
+
+        Its run gets the best trial's development value, as `best_<objective>`.
+        """
+        self._add("finish", state=state, best=_best(self._spool.path.parent))
 
     def close(self) -> None:
         """Wait until all is sent, at most half a minute; what cannot be sent waits in the spool for a resume."""
@@ -149,6 +152,18 @@ class Tracker:
         text = redact(sentence + reason)
         password = urlsplit(self._uri).password if "@" in self._uri else None
         self.warnings.append(text.replace(password, "***") if password else text)
+
+
+def _best(folder: Path) -> dict[str, float]:
+    """The objective and its best value so far, of the study in `folder`; {} before any."""
+    from sersearch.study import Study
+
+    try:
+        study = Study.open(folder)
+        value = study.best().value
+        return {} if value is None else {str(study.meta["objective"]["metric"]): value}
+    except (StudyError, OSError, ValueError, LookupError, TypeError):  # no journal, or none that can be read
+        return {}
 
 
 def _over(folder: Path) -> dict[int, tuple[str, str]]:

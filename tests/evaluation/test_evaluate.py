@@ -9,16 +9,19 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import balanced_accuracy_score, f1_score
+from sklearn.svm import SVR
 
 from sersearch.data import heldout
+from sersearch.data.batches import LabelSpace
 from sersearch.data.protocols import Protocol
 from sersearch.data.table import FeatureTable
-from sersearch.errors import DataError, StudyError
+from sersearch.errors import ConfigError, DataError, StudyError
 from sersearch.evaluation import evaluate
+from sersearch.evaluation.evaluate import _Tested
 from sersearch.evaluation.verification import _by_speaker, verification
 from sersearch.export import Predictor
 from tests.synthetic import make_table
-from tests.trained import SmallStudy, make_study
+from tests.trained import LadderStudy, SmallStudy, make_ladder_study, make_study
 
 TABLES = {
     "made": make_table(speakers=6),
@@ -59,7 +62,7 @@ def test_figures_are_those_of_the_predictions_on_the_held_out_speaker(loso):
         values = [float(row[name]) for name in result["classes"]]
         assert row["predicted"] == result["classes"][int(np.argmax(values))]
         assert sum(values) == pytest.approx(1, abs=1e-5)
-    first = Predictor.from_study(loso).posteriors(table[int(test[0])])
+    first = Predictor.from_study(loso).outputs(table[int(test[0])])
     assert [float(rows[0][name]) for name in result["classes"]] == first.tolist()
 
 
@@ -68,6 +71,8 @@ def test_the_result_names_its_origin_and_is_on_disk(loso):
     assert json.loads((loso.folder / "evaluation" / "test.json").read_text()) == result
     assert result["protocol"] == "LOSO, test speaker s1, development speaker s2"
     assert (result["study"], result["trial"], result["target"], result["synthetic"]) == ("small", 0, "emotion", True)
+    assert (result["metric"], result["epoch"]) == ("dev_ua", loso.best().best_epoch)
+    assert (result["condition"], result["conditions"], result["winners"], result["svr"]) == (None, {}, {}, None)
     assert result["tested_before"] == []
 
 
@@ -87,6 +92,11 @@ def test_another_trial_is_refused_unless_asked_again(loso):
         evaluate(loso)
     assert evaluate(loso, trial=1, again=True)["tested_before"] == [0]
     assert evaluate(loso, trial=0, again=True)["tested_before"] == [0, 1]
+
+
+def test_a_metric_that_a_study_has_no_winner_by(loso):
+    with pytest.raises(ConfigError, match=r"metric 'dev_wa': study small keeps no best epochs by it; .* dev_ua"):
+        evaluate(loso, metric="dev_wa")
 
 
 def test_features_made_anew_since_the_study(loso, monkeypatch):
@@ -113,6 +123,142 @@ def test_figures_by_speaker(tmp_path):
         "eer": None,
         "reason": "the test speakers also train under this protocol; verification needs unseen speakers",
     }
+
+
+# --- attributes, conditions -------------------------------------------------------------------------------------------
+
+TABLES["vectors"] = dataclasses.replace(
+    make_table(dims=12, vectors=True, attributes=True, speakers=5, repetitions=3), root=Path("vectors")
+)
+TABLES["noisy"] = dataclasses.replace(
+    make_table(dims=12, vectors=True, attributes=True, conditions=("snr0", "snr10")), root=Path("noisy")
+)
+ATTRIBUTES = ["activation", "valence", "dominance"]
+
+
+@pytest.fixture
+def ladders(tmp_path) -> LadderStudy:
+    return make_ladder_study(tmp_path, TABLES["vectors"], Protocol("loso", "s1"))
+
+
+def read(folder: Path) -> list[dict[str, str]]:
+    with (folder / "evaluation" / "predictions.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def by_hand(rows: list[dict[str, str]], attribute: str) -> float:
+    x, y = (np.array([float(row[name]) for row in rows]) for name in (f"{attribute}_predicted", attribute))
+    return 2 * np.mean((x - x.mean()) * (y - y.mean())) / (x.var() + y.var() + (x.mean() - y.mean()) ** 2)
+
+
+def test_attributes_are_scored_by_ccc_on_the_corpus_s_scale(ladders):
+    result, rows = evaluate(ladders.study), read(ladders.study.folder)
+    table = TABLES["vectors"].utterances
+    test = heldout.test_rows(Protocol("loso", "s1"), TABLES["vectors"], "attributes")
+    assert [row["id"] for row in rows] == table["id"].iloc[test].tolist()
+    for name in ATTRIBUTES:
+        assert [float(row[name]) for row in rows] == pytest.approx(table[name].iloc[test].tolist())
+        assert result[f"ccc_{name}"] == pytest.approx(by_hand(rows, name), abs=1e-5)
+    assert result["ccc"] == pytest.approx(np.mean([result[f"ccc_{name}"] for name in ATTRIBUTES]))
+    assert result["utterances"] == len(test) == result["speakers"]["s1"]["utterances"]
+    assert result["speakers"]["s1"]["ccc"] == result["ccc"]
+    assert (result["attributes"], "confusion" in result, result["conditions"]) == (ATTRIBUTES, False, {})
+    assert result["speaker_verification"] == {"eer": None, "reason": "the model has no speaker task"}
+
+
+def test_what_won_by_each_attribute_is_tested_in_the_same_look(ladders):
+    study = ladders.study
+    result = evaluate(study)
+    names = [f"dev_ccc_{name}" for name in ATTRIBUTES]
+    assert list(result["winners"]) == names
+    for metric, winner in result["winners"].items():
+        value, epoch = study.trial(winner["trial"]).best_of(metric)
+        assert value == max(trial.best_of(metric)[0] for trial in study.trials())
+        assert winner["epoch"] == epoch
+    alone = evaluate(study, metric=names[1], again=True)
+    winner = result["winners"][names[1]]
+    assert {name: alone[name] for name in winner} == winner
+    assert (alone["metric"], alone["winners"]) == (names[1], {})
+
+
+def test_another_metric_is_another_choice(ladders):
+    study, metric = ladders.study, "dev_ccc_valence"
+    first = evaluate(study)
+    with pytest.raises(
+        StudyError, match=rf"best by dev_ccc, was already tested, CCC .*; testing trial \d, best by {metric}, too"
+    ):
+        evaluate(study, metric=metric)
+    assert evaluate(study) == first
+
+
+@pytest.mark.parametrize("target", ["attributes", "emotion"])
+def test_a_test_part_of_several_conditions(tmp_path, target):
+    protocol = Protocol("loso", "s1", unlabeled_condition="snr10")
+    study = make_ladder_study(tmp_path, TABLES["noisy"], protocol, target, epochs=2).study
+    result, rows = evaluate(study), read(study.folder)
+    assert list(result["conditions"]) == ["clean", "snr10", "snr0"]
+    clean = [row for row in rows if row["condition"] == "clean"]
+    assert len(rows) == 3 * len(clean) == 3 * result["utterances"] == 3 * result["speakers"]["s1"]["utterances"]
+    assert result["condition"] == "clean"
+    figures = ("utterances", "ccc", "ccc_valence") if target == "attributes" else ("utterances", "ua", "wa", "f1")
+    assert {name: result[name] for name in figures}.items() <= result["conditions"]["clean"].items()
+    for name, of in result["conditions"].items():
+        own = [row for row in rows if row["condition"] == name]
+        if target == "attributes":
+            assert of["ccc_valence"] == pytest.approx(by_hand(own, "valence"), abs=1e-5)
+        else:
+            assert of["wa"] == pytest.approx(np.mean([row["label"] == row["predicted"] for row in own]))
+
+
+def test_a_figure_that_is_not_one_is_none(ladders, monkeypatch):
+    """One test utterance a speaker whose prediction is exact has a CCC of 0 / 0."""
+    space = LabelSpace((), (), (), ("valence",), (0.0,), (1.0,))
+    tested = _Tested(space, np.arange(1), torch.ones(1, 1), torch.ones(1, 1))
+    assert tested.figures() == {"utterances": 1, "ccc": None, "ccc_valence": None}
+
+
+# --- the two-step baseline --------------------------------------------------------------------------------------------
+
+
+def test_the_two_step_baseline_learns_from_the_ladder_s_last_hidden_layer(ladders):
+    study, table = ladders.study, TABLES["vectors"]
+    result = evaluate(study, svr=True)
+    predictor = Predictor.from_study(study)
+    split = Protocol("loso", "s1").split(table, "attributes")
+
+    def hidden(rows: np.ndarray) -> np.ndarray:
+        x = (table.frames[table.offsets[rows]] - predictor.normaliser.mean) / predictor.normaliser.std
+        with torch.inference_mode():
+            return predictor.model.hidden(torch.from_numpy(x.astype(np.float32))[:, :, None]).numpy()
+
+    for part, rows in (("dev", split.dev), ("test", heldout.test_rows(split.protocol, table, "attributes"))):
+        for name in ATTRIBUTES:
+            labels = table.utterances[name].to_numpy(float)
+            mean, std = labels[split.train].mean(), labels[split.train].std()
+            fitted = SVR(C=1.0, epsilon=0.1).fit(hidden(split.train), (labels[split.train] - mean) / std)
+            values = fitted.predict(hidden(rows)) * std + mean
+            told = [{name: a, f"{name}_predicted": b} for a, b in zip(labels[rows], values, strict=True)]
+            expected = by_hand(told, name)
+            assert result["svr"][part][f"ccc_{name}"] == pytest.approx(expected, abs=5e-3)  # libsvm stops at 1e-3
+    assert result["svr"]["test"]["utterances"] == result["utterances"]
+
+
+def test_a_result_without_the_two_step_baseline_is_not_passed_off_as_one_with_it(ladders):
+    first = evaluate(ladders.study)
+    with pytest.raises(StudyError, match=r"without the two-step baseline; .* --svr --again"):
+        evaluate(ladders.study, svr=True)
+    second = evaluate(ladders.study, svr=True, again=True)
+    assert (first["svr"], second["tested_before"]) == (None, [first["trial"]])
+    assert evaluate(ladders.study) == evaluate(ladders.study, svr=True) == second
+
+
+def test_studies_that_have_no_two_step_baseline(loso, tmp_path):
+    with pytest.raises(ConfigError, match="takes its features from a ladder network, not from AAE of family aae"):
+        evaluate(loso, svr=True)
+    classes = make_ladder_study(tmp_path, TABLES["vectors"], Protocol("loso", "s1"), "emotion", epochs=1)
+    with pytest.raises(ConfigError, match="a regressor, and this study tells classes apart"):
+        evaluate(classes.study, svr=True)
+    assert not (classes.study.folder / "evaluation").exists()
 
 
 # --- speaker verification ---------------------------------------------------------------------------------------------

@@ -108,6 +108,55 @@ class Writer:
                 writer.writerow([f"u{n}", CLASSES[n % 4], predicted, *[0.25] * 4])
 
 
+ATTRIBUTES = ("activation", "valence", "dominance")
+PEAKS = {"activation": (0.7, 0.3), "valence": (0.2, 0.6), "dominance": (0.1, 0.1)}
+"""Where each attribute is learnt best, in alpha and beta."""
+CONDITIONS = {"snr10": 0.1, "snr0": 0.3}
+"""What each costs."""
+
+
+def ladder(folder: Path) -> Path:
+    """The grid of a multi-task ladder: alpha + beta <= 1 in steps of 0.1, a peak for each attribute; and noise."""
+    axis = {"low": 0.0, "high": 1.0, "step": 0.1, "log": False, "choices": None}
+    space = {"name": "ladder_alpha_beta", "search": {"alpha": axis, "beta": axis}, "objective": None, "method": "grid"}
+    data = {"corpus": "demo", "synthetic": True, "features": "functionals", "target": "attributes", "aux": None}
+    writer = Writer(folder, space=space, family="ladder", objective={"metric": "dev_ccc"}, data=data)
+    moments = {name: {"mean": 4.0, "std": 0.9} for name in ATTRIBUTES}
+    parts = {name: {**part, "labels": {}, "attributes": moments} for name, part in SPLIT["parts"].items()}
+    split = SPLIT | {"target": "attributes", "classes": [], "attributes": list(ATTRIBUTES), "parts": parts}
+    (folder / "split.json").write_text(json.dumps(split))
+    points = [(round(0.1 * i, 1), round(0.1 * j, 1)) for i in range(11) for j in range(11 - i)]
+    for number, (alpha, beta) in enumerate(points):
+        searched = {"alpha": alpha, "beta": beta}
+        writer.event("start", number, params={**searched, "lambda_l": 1.0}, searched=searched)
+        for epoch in (1, 2, 3):
+            # Valence is overfitted in the last epoch.
+            gain = {name: epoch / 3 - 0.5 * (name == "valence" and epoch == 3) for name in ATTRIBUTES}
+            each = {
+                f"dev_ccc_{name}": 0.6 * gain[name] - 0.5 * ((alpha - a) ** 2 + (beta - b) ** 2)
+                for name, (a, b) in PEAKS.items()
+            }
+            metrics = {"dev_ccc": sum(each.values()) / 3, **each, "train_loss_prediction": 1 / epoch}
+            metrics |= {f"{name}_{c}": v - cost for name, v in metrics.items() for c, cost in CONDITIONS.items()}
+            fields = {"metrics": metrics, "value": metrics["dev_ccc"], "best": True, "seconds": 3.0}
+            writer.event("epoch", number, epoch=epoch, checkpoint=f"ray/trial{number}", **fields)
+        path = folder / "ray" / f"trial{number}" / "dev_predictions.csv"
+        path.parent.mkdir(parents=True)
+        path.write_text(attribute_predictions())
+        writer.event("end", number, state="complete", reason="all epochs done")
+    return folder
+
+
+def attribute_predictions(condition: str | None = None) -> str:
+    """A table of twenty utterances, of one condition and another where one is given."""
+    head = ["id", *(["condition"] if condition else []), *(n + end for n in ATTRIBUTES for end in ("", "_predicted"))]
+    lines = [",".join(head)]
+    for n in range(20):
+        values = [f"{1 + n % 7 + 0.1 * k}" for k in range(6)]
+        lines.append(",".join([f"u{n}", *([condition if n < 8 else "snr0"] if condition else []), *values]))
+    return "\n".join(lines) + "\n"
+
+
 def surface(alpha: float, beta: float) -> float:
     return 0.75 - 0.5 * (alpha - 0.4) ** 2 - 0.3 * (beta - 0.6) ** 2
 

@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 
-from sersearch.confusion import confusion_artifacts
-from sersearch.errors import DataError, TrackingError
+from sersearch.errors import TrackingError
 from sersearch.provenance import git_commit, versions
 from sersearch.tracking import Tracker, check_uri, default_uri, redact, store
 from sersearch.tracking import tracker as module
@@ -93,6 +92,8 @@ def test_a_study_is_a_parent_run_with_a_child_run_a_trial(root: Path, client: An
     subject.epoch(1, 1, {"dev_ua": float("nan")}, 1000)
     subject.trial_end(0, "complete", "epochs", [predictions(tmp_path / "dev_predictions.csv")])
     subject.trial_end(1, "failed", "loss is NaN in epoch 1", [])
+    epochs = [{"event": "epoch", "trial": 0, "epoch": e, "metrics": {}, "value": 0.1 * e} for e in (1, 2, 3)]
+    journal(root / "studies" / "first", start(0), *epochs, start(1))
     subject.finish("finished")
     subject.close()
 
@@ -103,6 +104,7 @@ def test_a_study_is_a_parent_run_with_a_child_run_a_trial(root: Path, client: An
     assert (parent.info.status, parent.info.run_name) == ("FINISHED", "first")
     assert parent.data.params["data.protocol.name"] == "official"
     assert parent.data.params["seed"] == "7"
+    assert parent.data.metrics == pytest.approx({"best_dev_ua": 0.3})
     assert parent.data.tags["mlflow.source.git.commit"] == "0" * 40
     assert {file.path for file in client.list_artifacts(subject.run_id)} == {"space.yaml", "versions.json"}
 
@@ -120,6 +122,20 @@ def test_a_study_is_a_parent_run_with_a_child_run_a_trial(root: Path, client: An
     files = {file.path for file in client.list_artifacts(runs[0].info.run_id)}
     assert files == {"dev_predictions.csv", "confusion.csv", "confusion.png"}
     assert (root / "mlruns").is_dir()
+
+
+def test_attributes_get_a_picture_of_predicted_and_true_values(root: Path, client: Any, tmp_path: Path) -> None:
+    path = tmp_path / "dev_predictions.csv"
+    path.write_text("id,valence,valence_predicted\na,1.5,2\nb,3,3.5\n")
+    subject = tracker(root, "attributes")
+    subject.begin(META, [])
+    subject.trial_start(0, {"alpha": 0.5})
+    subject.trial_end(0, "complete", "epochs", [path])
+    subject.close()
+    assert subject.warnings == []
+    (run,) = children(client, subject).values()
+    files = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert files == {"dev_predictions.csv", "scatter.png"}
 
 
 def test_a_resumed_study_goes_on_in_the_same_runs_and_repeats_count_once(root: Path, client: Any) -> None:
@@ -353,27 +369,7 @@ def test_secrets_are_hidden() -> None:
     assert redact("sqlite:////home/a@b/mlflow.db") == "sqlite:////home/a@b/mlflow.db"
 
 
-# --- confusion, versions ----------------------------------------------------------------------------------------------
-
-
-def test_the_confusion_matrix_counts_labelled_utterances(tmp_path: Path) -> None:
-    table, picture = confusion_artifacts(predictions(tmp_path / "dev_predictions.csv"), tmp_path / "out")
-    assert table.read_text() == "true,anger,joy\nanger,1,1\njoy,0,1\n"
-    assert picture.read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "not a table of predictions; expected the columns id, label, predicted .* found none"),
-        ("id,label,predicted,joy\na,anger,joy,1\n", "the class 'anger' has no column"),
-    ],
-)
-def test_a_table_that_holds_no_predictions(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "dev_predictions.csv"
-    path.write_text(text)
-    with pytest.raises(DataError, match=message):
-        confusion_artifacts(path, tmp_path)
+# --- versions ---------------------------------------------------------------------------------------------------------
 
 
 def test_versions_and_commit(tmp_path: Path) -> None:
@@ -390,10 +386,3 @@ def test_versions_and_commit(tmp_path: Path) -> None:
     assert len(commit) == 40
     (tmp_path / "file").write_text("2")
     assert git_commit(tmp_path) == f"{commit}-dirty"
-
-
-def test_a_class_may_have_any_name(tmp_path: Path) -> None:
-    path = tmp_path / "dev_predictions.csv"
-    path.write_text("id,label,predicted,$x_$,[b]\na,$x_$,[b],0.1,0.9\n")
-    table, _ = confusion_artifacts(path, tmp_path)
-    assert table.read_text() == "true,$x_$,[b]\n$x_$,0,1\n[b],0,0\n"
