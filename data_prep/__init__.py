@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 
-def demo_data(out: Path, workers: int | None = None) -> Path:
-    """Make sure that `out` holds the demo corpus with its spectrograms, and return `out`.
+def demo_data(out: Path, features: str = "spectrogram", workers: int | None = None) -> Path:
+    """Make sure that `out` holds the demo corpus with the feature set `features`, and return `out`.
 
     Some seconds of synthesis and extraction the first time, nothing to do afterwards.
     """
     from data_prep.pipeline import prepare
 
-    prepare("demo", None, "spectrogram", out, workers=workers)
+    prepare("demo", None, features, out, workers=workers)
     return out

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -26,8 +26,14 @@ app = typer.Typer(
 data_app = typer.Typer(no_args_is_help=True, help="Look at prepared corpora.")
 app.add_typer(data_app, name="data")
 
-TARGETS = "emotion, emotion4, activation_levels, valence_levels, clusters3 or clusters5"
+TARGETS = (
+    "emotion, emotion4, activation, valence, dominance, attributes, activation_levels, valence_levels, clusters3 "
+    "or clusters5"
+)
 Root = Annotated[Path, typer.Option("--studies", help="Folder of studies.")]
+Metric = Annotated[
+    str | None, typer.Option(help="What is best: the study's objective by default, or e.g. dev_ccc_valence.")
+]
 
 
 @app.command()
@@ -159,9 +165,13 @@ def tune(
     dev_speaker: Annotated[str | None, typer.Option(help="LOSO: who develops; the next one by default.")] = None,
     fold: Annotated[int | None, typer.Option(help="k-fold: the fold that is tested, from 1.")] = None,
     folds: Annotated[int, typer.Option(help="k-fold: number of folds.")] = 10,
-    target: Annotated[
-        str, typer.Option(help="emotion, emotion4, activation_levels, valence_levels, clusters3 or clusters5.")
-    ] = "emotion",
+    unlabeled_condition: Annotated[
+        str | None, typer.Option(help="Train on labels of clean speech and unlabelled speech in this noise, e.g. snr5.")
+    ] = None,
+    target: Annotated[str | None, typer.Option(help=f"{TARGETS}; the space's by default.")] = None,
+    objective: Annotated[
+        str | None, typer.Option(metavar="METRIC", help="E.g. dev_ccc_valence; the space's or the family's by default.")
+    ] = None,
     method: Annotated[str | None, typer.Option(help="grid, random or tpe; the space's by default.")] = None,
     trials: Annotated[int | None, typer.Option(help="Number of trials; the space's by default.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Most epochs of a trial; the space's by default.")] = None,
@@ -171,6 +181,10 @@ def tune(
     ] = 0,
     name: Annotated[str | None, typer.Option(help="Of the study; the space and the time by default.")] = None,
     concurrency: Annotated[int | None, typer.Option(help="Trials at a time; all cores by default.", min=1)] = None,
+    lanes: Annotated[
+        str,
+        typer.Option(help="Trials trained as one model on each GPU, or core; auto: as many as fit and pay."),
+    ] = "1",
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow; a local SQLite file by default.")] = None,
     resume: Annotated[str | None, typer.Option(metavar="STUDY", help="Go on with a study.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run, and for how long.")] = False,
@@ -191,7 +205,8 @@ def tune(
     if trials is not None and (method or chosen.method) == "grid":
         raise ConfigError("--trials: a grid runs all of its points; leave it out, or choose --method tpe or random")
     changes = {**chosen.fixed, **_assignments(fixed or [])}
-    chosen = chosen.changed(method=method, trials=trials, epochs=epochs, fixed=changes)
+    metric = None if objective is None else {"metric": objective}
+    chosen = chosen.changed(method=method, trials=trials, epochs=epochs, fixed=changes, objective=metric)
     rule = Protocol(
         protocol or ("official" if data is None else "speaker"),  # type: ignore[arg-type]  # checked by Protocol
         test_speaker=test_speaker,
@@ -199,17 +214,21 @@ def tune(
         fold=fold,
         folds=folds,
         seed=seed,
+        unlabeled_condition=unlabeled_condition,
     )
+    fused = _lanes(lanes)
+    corpus = _demo(chosen.features) if data is None else place(data)
     request = run.TuneRequest(
         space=chosen,
-        data=_demo() if data is None else place(data),
+        data=corpus,
         protocol=rule,
-        target=target,
+        target=target or _target(chosen.target, corpus, chosen.features),
         aux=None if aux is None else place(aux),
         name=name,
         root=studies,
         seed=seed,
         concurrency=concurrency,
+        lanes=fused,
         tracking_uri=tracking_uri,
     )
     progress.announce(chosen)
@@ -220,12 +239,36 @@ def tune(
     progress.summary(study)
 
 
-def _demo() -> Path:
-    """The demo corpus, made when it isn't there."""
+def _lanes(text: str) -> int | Literal["auto"]:
+    """What `--lanes` says."""
+    from sersearch.errors import ConfigError
+
+    if text == "auto":
+        return "auto"
+    if text.isdecimal() and int(text) >= 1:
+        return int(text)
+    raise ConfigError(f"--lanes {text}: expected a whole number from 1, or auto")
+
+
+def _target(wanted: str | None, corpus: Path, features: str) -> str:
+    """The space's target; emotion where it names none, or where no utterance has such labels."""
+    from sersearch.data.table import FeatureTable
+    from sersearch.data.targets import labelled
+
+    if wanted is None or labelled(FeatureTable.open(corpus, features), wanted).any():
+        return wanted or "emotion"
+    print(
+        f"{corpus} has no labels for {wanted}, which the space is for: emotion is predicted, with a head for classes."
+    )
+    return "emotion"
+
+
+def _demo(features: str) -> Path:
+    """The demo corpus with `features`, made when it isn't there."""
     from data_prep import demo_data
 
     print("No --data: using the demo corpus. It is synthetic: results on it say nothing about speech.")
-    return demo_data(Path("data/demo"))
+    return demo_data(Path("data/demo"), features)
 
 
 def _resume(
@@ -292,13 +335,14 @@ def export(
     study: Annotated[str, typer.Argument(help="A study's name or folder.")],
     out: Annotated[Path, typer.Option(help="Folder to write the model to.")],
     trial: Annotated[int | None, typer.Option(help="A trial; the best one by default.")] = None,
+    metric: Metric = None,
     studies: Root = Path("studies"),
 ) -> None:
     """Write a trial's model as a bundle that predicts without Ray and MLflow."""
     from sersearch.export import export_bundle
     from sersearch.study import Study
 
-    print(f"{export_bundle(Study.open(study, studies), out, trial)}: try `sersearch predict {out} some.wav`")
+    print(f"{export_bundle(Study.open(study, studies), out, trial, metric)}: try `sersearch predict {out} some.wav`")
 
 
 @app.command()
@@ -307,7 +351,10 @@ def predict(
     files: Annotated[list[Path], typer.Argument(help="Audio files.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON list instead of a table.")] = False,
 ) -> None:
-    """Class posteriors of audio files, averaged over segments. Files that can't be used are listed: exit code 2."""
+    """Class posteriors or attributes of audio files, averaged over segments.
+
+    Files that can't be used are listed: exit code 2.
+    """
     import dataclasses
 
     from sersearch.export import Predictor
@@ -334,16 +381,24 @@ def _print_prediction(row: dict[str, object]) -> None:
     if "error" in row:
         print(f"{row['path']}: {row['error']}", file=sys.stderr)
         return
-    posteriors = row["posteriors"]
+    values, posteriors = row["values"], row["posteriors"]
+    assert isinstance(values, dict)
     assert isinstance(posteriors, dict)
-    print(f"{row['path']}: {row['label']}  " + "  ".join(f"{name} {p:.3f}" for name, p in posteriors.items()))
+    said = [f"{name} {value:.2f}" for name, value in values.items()]
+    if posteriors:
+        said = [str(row["label"]), *(f"{name} {p:.3f}" for name, p in posteriors.items())]
+    print(f"{row['path']}: {'  '.join(said)}")
 
 
 @app.command()
 def evaluate(
     study: Annotated[str, typer.Argument(help="A study's name or folder.")],
     trial: Annotated[int | None, typer.Option(help="A trial; the best one by default.")] = None,
+    metric: Metric = None,
     again: Annotated[bool, typer.Option("--again", help="Touch the test set a second time, knowing it.")] = False,
+    svr: Annotated[
+        bool, typer.Option("--svr", help="Two-step baseline: support vector regression on the trial's features.")
+    ] = False,
     impostors: Annotated[str | None, typer.Option(help="Prepared corpus of impostors for the EER.")] = None,
     studies: Root = Path("studies"),
 ) -> None:
@@ -351,7 +406,7 @@ def evaluate(
     from sersearch.evaluation import evaluate as run
     from sersearch.study import Study
 
-    result = run(Study.open(study, studies), trial, again=again, impostors=impostors)
+    result = run(Study.open(study, studies), trial, metric=metric, again=again, impostors=impostors, svr=svr)
     print(json.dumps(result, indent=2))
 
 

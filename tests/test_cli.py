@@ -7,21 +7,27 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
+import data_prep
+import sersearch.tuning.run as tuning
 from data_prep.noise import NoiseCopies
-from sersearch import cli
-from sersearch.cli import main
+from sersearch import cli, evaluation, export
+from sersearch.cli import _target, main
+from sersearch.data.atomic import write_json
 from sersearch.data.protocols import Protocol
 from sersearch.data.targets import TARGETS
 from sersearch.errors import DataError
-from sersearch.export import export_bundle
+from sersearch.export import Prediction, Predictor, export_bundle
 from sersearch.study import Study
+from sersearch.tuning.run import TuneRequest
 from sersearch.tuning.space import load_space, space_names
-from tests.synthetic import make_table, write_table
+from tests.synthetic import make_data, make_table, write_table
 from tests.test_export import audible_table
 from tests.trained import make_study
 
@@ -100,6 +106,11 @@ def test_corpora_are_listed_with_what_they_are(capsys: pytest.CaptureFixture[str
         (("tune", "--space", "aae_alpha_beta", "--data", "x", "--set", "gama=1"), "fixed.gama: unknown"),
         (("tune", "--space", "aae_alpha_beta", "--data", "x", "--set", "hidden=["), "not a YAML value"),
         (("tune", "--resume", "x", "--method", "grid", "--seed", "1"), "leave out --method, --seed"),
+        (("tune", "--resume", "x", "--lanes", "4", "--objective", "dev_ccc"), "leave out --lanes, --objective"),
+        (("tune", "--resume", "x", "--unlabeled-condition", "snr5"), "leave out --unlabeled-condition"),
+        (("tune", "--space", "aae_alpha_beta", "--data", "x", "--lanes", "0"), "--lanes 0: expected a whole number"),
+        (("tune", "--space", "aae_alpha_beta", "--data", "x", "--lanes", "all"), "from 1, or auto"),
+        (("tune", "--space", "aae_alpha_beta", "--data", "x", "--objective", "ua"), "expected a development metric"),
         (("tune", "--resume", "x"), "x: isn't a study"),
         (("prep", "nemmo", "x"), "did you mean nemo"),
         (("prep", "nemo", "x"), "x: no such folder; nEMO has"),
@@ -234,6 +245,58 @@ def test_what_tune_cannot_do_with_these_data_is_said_before_a_study_is_made(
     assert [path.name for path in place.iterdir()] == ["data"], "nothing half-written"
 
 
+def asked(monkeypatch: pytest.MonkeyPatch, *args: str) -> TuneRequest:
+    """What `sersearch tune ARGS` asks for."""
+    seen: list[TuneRequest] = []
+
+    def dry_run(request: TuneRequest) -> None:
+        seen.append(request)
+        raise DataError("enough")
+
+    monkeypatch.setattr(tuning, "dry_run", dry_run)
+    monkeypatch.setattr(sys, "argv", ["sersearch", "tune", "--dry-run", *args])
+    with pytest.raises(SystemExit):
+        main()
+    return seen[0]
+
+
+def test_the_space_says_what_is_predicted_unless_the_command_does(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    monkeypatch.setattr(cli, "_target", lambda wanted, corpus, features: wanted or "emotion")
+    args = ("--data", "data", "--space")
+    assert asked(monkeypatch, *args, "aae_alpha_beta").target == "emotion"
+    assert asked(monkeypatch, *args, "ladder_alpha_beta").target == "attributes"
+    assert asked(monkeypatch, *args, "ladder_stl").target == "valence"
+    assert asked(monkeypatch, *args, "ladder_stl", "--target", "dominance").target == "dominance"
+
+
+def test_lanes_objective_and_condition_reach_the_search(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    args = ("--data", "data", "--target", "attributes", "--space", "ladder_alpha_beta")
+    plain = asked(monkeypatch, *args)
+    assert (plain.lanes, plain.space.objective, plain.protocol.unlabeled_condition) == (1, None, None)
+    options = ("--lanes", "32", "--objective", "dev_ccc_valence", "--unlabeled-condition", "snr5")
+    request = asked(monkeypatch, *args, *options)
+    assert request.lanes == 32
+    assert request.space.objective is not None
+    assert request.space.objective.metric == "dev_ccc_valence"
+    assert request.protocol.unlabeled_condition == "snr5"
+    assert asked(monkeypatch, *args, "--lanes", "auto").lanes == "auto"
+
+
+def test_the_demo_corpus_is_prepared_with_the_features_of_the_space(
+    monkeypatch: pytest.MonkeyPatch, place: Path
+) -> None:
+    made: list[tuple[Path, str]] = []
+
+    def demo_data(out: Path, features: str) -> Path:
+        made.append((out, features))
+        return out
+
+    monkeypatch.setattr(data_prep, "demo_data", demo_data)
+    request = asked(monkeypatch, "--space", "ladder_cnn_mfb", "--target", "attributes")
+    assert made == [(Path("data/demo"), "mfb")]
+    assert (request.data, request.space.epochs) == (Path("data/demo"), 3)
+
+
 def test_a_development_set_without_a_class_is_named(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,7 +332,8 @@ def test_a_study_that_exists_is_neither_run_nor_changed(capsys: pytest.CaptureFi
 
 def test_a_resume_that_cannot_be_says_why(capsys: pytest.CaptureFixture[str], place: Path) -> None:
     data = {"path": str(place / "data"), "features": "spectrogram", "hash": "another"}
-    study = Study.create("mine", {"state": "interrupted", "trials": 1, "data": data}, place / "studies")
+    meta = {"state": "interrupted", "trials": 1, "data": data, "objective": {"metric": "dev_ua"}}
+    study = Study.create("mine", meta, place / "studies")
     code, _, err = run(capsys, "tune", "--resume", "mine")
     assert code == 2
     assert "its features were changed since study mine began; start a new study" in err
@@ -286,7 +350,9 @@ def test_a_resume_that_cannot_be_says_why(capsys: pytest.CaptureFixture[str], pl
 def test_a_study_without_a_result_has_nothing_to_show(
     capsys: pytest.CaptureFixture[str], place: Path, args: tuple[str, ...]
 ) -> None:
-    Study.create("mine", {"family": "aae", "data": {"synthetic": True}}, place / "studies")
+    meta = {"family": "aae", "data": {"synthetic": True}, "objective": {"metric": "dev_ua"}}
+    study = Study.create("mine", meta, place / "studies")
+    write_json(study.folder / "context.json", make_data().context())
     code, _, err = run(capsys, args[0], "mine", *args[1:])
     assert code == 2
     assert "--resume mine" in err
@@ -333,6 +399,32 @@ def test_predict_names_a_file_that_is_not_there_and_goes_on(
     assert out.startswith(f"{good}: ")
 
 
+def test_attributes_are_printed_in_place_of_classes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"activation": 3.214, "valence": 2.9}
+    said = Prediction(path="a.wav", label=None, posteriors={}, values=values, segments=1, seconds=1.0)
+    predictor = SimpleNamespace(predict=lambda path: said)
+    monkeypatch.setattr(Predictor, "load", lambda folder: predictor)
+    assert run(capsys, "predict", "model", "a.wav") == (0, "a.wav: activation 3.21  valence 2.90\n", "")
+    (row,) = json.loads(run(capsys, "predict", "model", "a.wav", "--json")[1])
+    assert (row["label"], row["values"]) == (None, values)
+
+
+def test_the_metric_and_the_baseline_are_passed_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, place: Path
+) -> None:
+    Study.create("mine", {"family": "ladder"}, place / "studies")
+    calls: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(export, "export_bundle", lambda study, out, trial, metric: calls.append((out, trial, metric)))
+    monkeypatch.setattr(evaluation, "evaluate", lambda study, trial, **rest: calls.append((trial, rest)) or {"ccc": 1})
+    assert run(capsys, "export", "mine", "--out", "model", "--metric", "dev_ccc_valence")[0] == 0
+    code, out, _ = run(capsys, "evaluate", "mine", "--trial", "2", "--metric", "dev_ccc_valence", "--svr")
+    assert (code, json.loads(out)) == (0, {"ccc": 1})
+    rest = {"metric": "dev_ccc_valence", "again": False, "impostors": None, "svr": True}
+    assert calls == [(Path("model"), None, "dev_ccc_valence"), (2, rest)]
+
+
 def test_a_bundle_that_is_damaged_is_a_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "bundle.json").write_text("{")
     code, out, err = run(capsys, "predict", str(tmp_path), "a.wav", "--json")
@@ -375,3 +467,15 @@ def test_prep_takes_several_snrs_and_says_what_its_reader_cannot_take(
     assert (code, "foo://bar: " in err) == (2, True)
     code, _, err = run(capsys, "prep", "nemo", "root", "--out", "memory://bar")
     assert (code, "gone when the command ends" in err) == (2, True)
+
+
+def test_a_space_for_attributes_predicts_classes_where_there_are_no_attributes(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for attributes, found in ((False, "emotion"), (True, "attributes")):
+        table = make_table(attributes=attributes)
+        corpus = write_table(tmp_path / found, table)
+        assert _target("attributes", corpus, "spectrogram") == found
+    said = capsys.readouterr().out
+    assert said.count("has no labels for attributes, which the space is for: emotion is predicted") == 1
+    assert _target(None, corpus, "spectrogram") == "emotion"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import math
 import shlex
 import time
+from collections.abc import Iterator
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.live import Live as RichLive
 from rich.markup import escape
@@ -29,6 +33,7 @@ class Live:
         self._began = time.monotonic()
         self._done_before = sum(t.state in ("complete", "pruned", "failed") for t in self._trials.values())
         self.total: int | None = study.meta["trials"] if study else None
+        self._metric = label(study.meta["objective"]["metric"]) if study else ""
 
     def __enter__(self) -> Live:
         if self._live:
@@ -42,7 +47,7 @@ class Live:
     def __call__(self, event: str, trial: int, fields: dict[str, Any]) -> None:
         """Take in an event of the journal."""
         if event == "begin":
-            self.total = fields["trials"]
+            self.total, self._metric = fields["trials"], label(fields["metric"])
             return
         if event == "start":
             known = self._trials.get(trial)
@@ -61,9 +66,10 @@ class Live:
         searched = " ".join(f"{name} {_short(value)}" for name, value in trial.searched.items())
         head = f"trial {trial.number}  {searched}"
         if event == "end":
-            return f"{head}  {trial.state}: {trial.reason}  best UA {_ua(trial.value)}; {self._left()}"
+            return f"{head}  {trial.state}: {trial.reason}  best {self._metric} {_figure(trial.value)}; {self._left()}"
         last = trial.epochs[-1]
-        return f"{head}  epoch {last['epoch']}  UA {_ua(last['value'])}  best so far {_ua(self._best())}"
+        now = f"epoch {last['epoch']}  {self._metric} {_figure(last['value'])}"
+        return f"{head}  {now}  best so far {_figure(self._best())}"
 
     def _best(self) -> float | None:
         values = [t.value for t in self._trials.values() if t.value is not None and t.state != "failed"]
@@ -81,17 +87,16 @@ class Live:
     def _table(self) -> Table:
         best = self._best()
         searched = list(next(iter(self._trials.values())).searched)
-        table = Table(title=f"best so far: UA {_ua(best)}", caption=self._left())
-        for name in ("trial", *searched, "epoch", "UA", "best UA", "state"):
+        table = Table(title=f"best so far: {self._metric} {_figure(best)}", caption=self._left())
+        for name in ("trial", *searched, "epoch", self._metric, f"best {self._metric}", "state"):
             table.add_column(name, justify="left" if name == "state" else "right")
         rows = sorted(self._trials.values(), key=lambda t: (t.state != "running", -(t.value or 0), -t.number))
         for t in sorted(rows[:SHOWN], key=lambda t: t.number):
             last: dict[str, Any] = t.epochs[-1] if t.epochs else {"epoch": "", "value": None}
             values = [escape(_short(v)) for v in t.searched.values()]
             style = "bold green" if t.value is not None and t.value == best else None
-            table.add_row(
-                str(t.number), *values, str(last["epoch"]), _ua(last["value"]), _ua(t.value), t.state, style=style
-            )
+            figures = (_figure(last["value"]), _figure(t.value))
+            table.add_row(str(t.number), *values, str(last["epoch"]), *figures, t.state, style=style)
         return table
 
 
@@ -103,27 +108,22 @@ def announce(space: SearchSpace) -> None:
 
 def summary(study: Study) -> None:
     """The best configuration, all trials, warnings, and the commands to type next."""
-    console = Console()
+    classes, attributes = _labels(study)
+    metrics = _metrics(study.meta["objective"]["metric"], attributes)
     trials = study.trials()
-    table = Table(title=f"Study {study.name}: development UA (the test set was not touched)")
-    searched = list(trials[0].searched) if trials else []
-    for name in ("trial", *searched, "best epoch", "epochs", "UA", "WA", "state"):
-        table.add_column(name, justify="left" if name == "state" else "right")
-    for t in sorted(trials, key=lambda t: -(t.value or -1)):
-        at_best: dict[str, Any] = next((e["metrics"] for e in t.epochs if e["epoch"] == t.best_epoch), {})
-        cells = [escape(_short(t.searched[name])) for name in searched]
-        row = [str(t.best_epoch or ""), str(len(t.epochs)), _ua(t.value), _ua(at_best.get("dev_wa"))]
-        table.add_row(str(t.number), *cells, *row, t.state)
-    console.print(table)
+    print(f"Study {study.name}: development {label(metrics[0])} (the test set was not touched)")
+    Console().print(_all_trials(trials, metrics))
     for t in trials:
         if t.state == "failed":
             print(f"Trial {t.number} failed: {t.reason}")
     for warning in study.meta.get("warnings", []):
         print(f"Warning: {warning}")
     best = study.best()
-    values = ", ".join(f"{name} = {_short(value)}" for name, value in best.searched.items())
-    chance = 1 / len(_classes(study))
-    print(f"Best: trial {best.number}, {values}: development UA {_ua(best.value)} (chance {chance:.3f})")
+    chance = f" (chance {1 / len(classes):.3f})" if classes else ""
+    print(f"Best: trial {best.number}, {_values(best)}: development {label(metrics[0])} {_figure(best.value)}{chance}")
+    several = attributes if len(attributes) > 1 else []
+    for line in [*_in_noise(best, metrics, attributes), *(_winner(study, name) for name in several)]:
+        print(f"  {line}")
     if study.meta["data"]["synthetic"]:
         print("The demo corpus is synthetic: this shows that everything runs, not how well emotions are recognised.")
     parent = study.folder.parent
@@ -133,14 +133,70 @@ def summary(study: Study) -> None:
     print(f"  {uri} in a browser" if uri.startswith("http") else f"  mlflow ui --backend-store-uri {shlex.quote(uri)}")
     print(f"  sersearch report {study.name}{place}")
     print(f"  sersearch export {study.name} --out model/{place}")
+    for name in several:
+        print(f"  sersearch export {study.name} --metric dev_ccc_{name} --out model/{place}")
     print(f"  sersearch evaluate {study.name}{place}        # touches the test set")
 
 
-def _classes(study: Study) -> list[str]:
-    import json
+def _all_trials(trials: list[TrialRecord], metrics: list[str]) -> Table:
+    """All trials, the best first, with the metrics of their best epochs."""
+    table = Table(box=box.SIMPLE_HEAD, padding=0)  # three attributes fit in 80 columns
+    searched = list(trials[0].searched) if trials else []
+    for name in ("trial", *searched, "best\nepoch", "epochs", *map(label, metrics), "state"):
+        table.add_column(name, justify="left" if name == "state" else "right")
+    for t in sorted(trials, key=lambda t: -math.inf if t.value is None else t.value, reverse=True):
+        at_best = _at_best(t)
+        cells = [escape(_short(t.searched[name])) for name in searched]
+        figures = [_figure(t.value), *(_figure(at_best.get(name)) for name in metrics[1:])]
+        table.add_row(str(t.number), *cells, str(t.best_epoch or ""), str(len(t.epochs)), *figures, t.state)
+    return table
 
-    classes: list[str] = json.loads((study.folder / "context.json").read_text("utf-8"))["labels"]["emotion"]
-    return classes
+
+def _winner(study: Study, attribute: str) -> str:
+    """The best point for one of several attributes: one search has a winner for each (TASLP 2020, section IV-D)."""
+    best = study.best(f"dev_ccc_{attribute}")
+    value, epoch = best.best_of(f"dev_ccc_{attribute}") or (None, None)
+    return f"{attribute}: trial {best.number}, {_values(best)}, epoch {epoch}: CCC {_figure(value)}"
+
+
+def _in_noise(best: TrialRecord, metrics: list[str], attributes: list[str]) -> Iterator[str]:
+    """The best trial's figures on noisy copies of the development part, a line each condition."""
+    names = {*metrics, *(f"dev_ccc_{name}" for name in attributes)}
+    by_condition: dict[str, list[str]] = {}
+    for name, value in _at_best(best).items():
+        of = max((n for n in names if name.startswith(f"{n}_")), key=len, default=None)
+        if of in metrics and name not in names:
+            by_condition.setdefault(name.removeprefix(f"{of}_"), []).append(f"{label(of)} {_figure(value)}")
+    for condition, figures in by_condition.items():
+        yield f"in {condition}, which was not selected by: {', '.join(figures)}"
+
+
+def label(metric: str) -> str:
+    """A development metric in a reader's words: dev_ccc_valence is CCC valence."""
+    name, _, of = metric.removeprefix("dev_").partition("_")
+    return f"{name.upper()} {of.replace('_', ' ')}".rstrip()
+
+
+def _labels(study: Study) -> tuple[list[str], list[str]]:
+    """Classes and attributes of the study's target: one of them is empty."""
+    labels = json.loads((study.folder / "context.json").read_text("utf-8"))["labels"]
+    return labels["emotion"], labels.get("attributes", [])
+
+
+def _metrics(objective: str, attributes: list[str]) -> list[str]:
+    """The development metrics that are worth a column, the objective first."""
+    several = [f"dev_ccc_{name}" for name in attributes] if len(attributes) > 1 else []
+    metrics = ["dev_ccc", *several] if attributes else ["dev_ua", "dev_wa"]
+    return list(dict.fromkeys([objective, *metrics]))
+
+
+def _at_best(trial: TrialRecord) -> dict[str, Any]:
+    """All metrics of the trial's best epoch."""
+    return next((e["metrics"] for e in trial.epochs if e["epoch"] == trial.best_epoch), {})
+
+
+def _values(trial: TrialRecord) -> str:
+    return ", ".join(f"{name} = {_short(value)}" for name, value in trial.searched.items())
 
 
 def show_dry_run(request: TuneRequest, plan: DryRun) -> None:
@@ -155,15 +211,18 @@ def show_dry_run(request: TuneRequest, plan: DryRun) -> None:
     for leak in split["leaks"]:
         allowed = "meant by the protocol" if leak["allowed"] else "NOT meant by the protocol"
         print(f"  leak       {leak['count']} {leak['kind']}s stand in {' and '.join(leak['between'])}: {allowed}")
+    if space.constraint is not None:
+        print(f"constraint  {space.constraint}")
     print(f"trials      {plan.trials}, up to {plan.epochs} epochs of {plan.steps} steps each")
     print(f"segments    {plan.train_segments} for training, {plan.dev_segments} for development")
+    print(f"lanes       {request.lanes} on each GPU or core")
     print(f"groups      {plan.groups} static ({'all trials' if plan.groups == 1 else 'trials of one'} share shapes)")
     print(f"time        {plan.epoch_seconds:.1f} s an epoch and core; at most {_duration(plan.longest_hours * 3600)}")
     print(f"disk        about {plan.disk_bytes / 2**20:.0f} MiB for checkpoints and artifacts")
     print("Nothing was run.")
 
 
-def _ua(value: float | None) -> str:
+def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 

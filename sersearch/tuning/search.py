@@ -19,9 +19,17 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState, create_trial
 from ray.tune.search import Searcher
 
+from sersearch.errors import ConfigError
 from sersearch.families import get_family
 from sersearch.study import TrialRecord
 from sersearch.tuning.space import SearchSpace, is_integer
+
+MOST_ATTEMPTS = 1000
+"""Points that are drawn for one trial until one keeps the space's constraint."""
+
+CHOSEN_ATTEMPTS = 10
+"""Of them, those that TPE chooses among its candidates: where the best lies beyond the constraint, it would choose what
+breaks it again and again. The others it draws from all that it holds to be good."""
 
 
 def startup_trials(budget: int) -> int:
@@ -139,18 +147,44 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         return max(self.budget - len(self.study.get_trials(deepcopy=False)), 0) + len(self._unfinished)
 
     def _ask(self, number: int) -> dict[str, Any]:
-        seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
-        self.study.sampler = self._seeded(seed)
         paper = self.space.paper_point() if number == 0 and self._grid is None else None
         fixed = self._grid[number] if self._grid is not None else paper
+        if fixed is None and self.space.constraint is not None:
+            fixed = self._feasible(number)
         if fixed is not None:
             self.study.enqueue_trial({name: _told(value) for name, value in fixed.items()})
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # a step that doesn't divide the range, told by the space
-            trial = self.study.ask(self._distributions)
+        self.study.sampler = self._seeded(number)
+        trial = self._asked(self.study)
         self._mirror.add_trial(self.study.get_trials(deepcopy=False)[number])
         self._values[number] = {}
+        return self._point(trial)
+
+    def _asked(self, study: optuna.Study) -> optuna.Trial:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a step that doesn't divide the range, told by the space
+            return study.ask(self._distributions)
+
+    def _point(self, trial: optuna.Trial) -> dict[str, Any]:
         return {name: self._held(name, value) for name, value in trial.params.items()}
+
+    def _feasible(self, number: int) -> dict[str, Any]:
+        """A point for trial `number` that keeps the constraint: the first of those that the sampler suggests.
+
+        They are asked of a copy of the study, so that it holds what was run alone. Raises :class:`ConfigError` when
+        none of many keeps it.
+        """
+        copy = optuna.create_study(direction="maximize")
+        copy.add_trials(self.study.get_trials(deepcopy=False))
+        for attempt in range(MOST_ATTEMPTS):
+            copy.sampler = self._seeded(number, attempt)
+            trial = self._asked(copy)
+            if self.space.allows(point := self._point(trial)):
+                return point
+            copy.tell(trial, state=TrialState.FAIL)  # which samplers pass over
+        raise ConfigError(
+            f"constraint: of {MOST_ATTEMPTS} points that {self.space.method} suggested none keeps "
+            f"{self.space.constraint}; search ranges of which more does, or use a grid"
+        )
 
     def _held(self, name: str, told: Any) -> Any:
         """A value of Optuna's as we write it down: one on a step as a reader expects it, 0.3 and not 0.1 + 2 * 0.1."""
@@ -159,13 +193,18 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             return next(choice for choice in dimension.choices if _told(choice) == told)
         return told if dimension.step is None else round(told, 10)
 
-    def _seeded(self, seed: int) -> optuna.samplers.BaseSampler:
+    def _seeded(self, number: int, attempt: int = 0) -> optuna.samplers.BaseSampler:
+        """The sampler of trial `number`, seeded by it, the search's seed and which attempt this is."""
+        seed = int(np.random.SeedSequence([self.seed, number, attempt]).generate_state(1)[0])
         if self.space.method != "tpe":
             return optuna.samplers.RandomSampler(seed=seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return optuna.samplers.TPESampler(
-                seed=seed, n_startup_trials=startup_trials(self.budget), constant_liar=True
+                seed=seed,
+                n_startup_trials=startup_trials(self.budget),
+                n_ei_candidates=24 if attempt < CHOSEN_ATTEMPTS else 1,  # 24: Optuna's default
+                constant_liar=True,
             )
 
     def number_of(self, trial_id: str) -> int:

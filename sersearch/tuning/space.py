@@ -6,13 +6,15 @@ import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 
 import search_spaces
+from sersearch.data.targets import TARGETS
 from sersearch.errors import ConfigError, one_of
 from sersearch.families import family_names, get_family
 from sersearch.family import Config, Family
@@ -96,6 +98,35 @@ class Dimension(_Strict):
         return f"{self.low:g} to {self.high:g}{how}"
 
 
+@dataclass(frozen=True)
+class Constraint:
+    """A bound on the sum of some hyperparameters, such as `alpha + beta <= 1`."""
+
+    names: tuple[str, ...]
+    bound: float
+
+    @classmethod
+    def parse(cls, text: Any) -> Constraint:
+        """From the text of a space. Raises :class:`ValueError` for any other than NAME + NAME ... <= NUMBER."""
+        if isinstance(text, Constraint):
+            return text
+        match = re.fullmatch(r"\s*(\w+(?:\s*\+\s*\w+)*)\s*<=\s*(\S+)\s*", text) if isinstance(text, str) else None
+        try:
+            bound = float(match[2]) if match else math.nan
+        except ValueError:
+            bound = math.nan
+        if match is None or not math.isfinite(bound):
+            raise ValueError("expected a sum and what it may be at most, such as alpha + beta <= 1")
+        return cls(tuple(re.split(r"\s*\+\s*", match[1])), bound)
+
+    def allows(self, values: Mapping[str, Any]) -> bool:
+        """Whether `values`, which hold all names, keep it: 0.7 + 0.2 + 0.1 <= 1 does, whatever rounding makes of it."""
+        return math.fsum(values[name] for name in self.names) <= self.bound + 1e-9
+
+    def __str__(self) -> str:
+        return f"{' + '.join(self.names)} <= {self.bound!r}"
+
+
 class Objective(_Strict):
     """The development metric that is searched for."""
 
@@ -129,7 +160,12 @@ class SearchSpace(_Strict):
     features: str
     search: dict[str, Dimension]
     fixed: dict[str, Any] = {}
-    objective: Objective
+    constraint: Annotated[Constraint, BeforeValidator(Constraint.parse), PlainSerializer(str)] | None = None
+    """What points must keep: a search neither lists nor proposes others."""
+    target: str | None = None
+    """What is predicted unless `--target` says otherwise; None: emotion."""
+    objective: Objective | None = None
+    """None: the family's own for the target."""
     method: Method = "tpe"
     pruning: Pruning = Pruning()
     trials: int = Field(ge=1)
@@ -142,6 +178,10 @@ class SearchSpace(_Strict):
         """The configuration of a trial. Raises :class:`ConfigError`."""
         return get_family(self.family).config.from_dict({**self.fixed, **searched})
 
+    def allows(self, searched: Mapping[str, Any]) -> bool:
+        """Whether a point keeps the constraint."""
+        return self.constraint is None or self.constraint.allows({**self.fixed, **searched})
+
     def values(self, name: str) -> Sequence[Any] | None:
         """All values of a searched hyperparameter, as its field holds them; None where there is a continuum."""
         dimension = self.search[name]
@@ -153,32 +193,49 @@ class SearchSpace(_Strict):
         return range(int(dimension.low), int(dimension.high) + 1, int(dimension.step or 1))
 
     def grid(self) -> list[dict[str, Any]]:
-        """All points, the first parameter slowest. Raises :class:`ConfigError` where a range has no step."""
+        """All points that keep the constraint, the first parameter slowest.
+
+        Raises :class:`ConfigError` where a range has no step.
+        """
         axes = {name: self.values(name) for name in self.search}
         for name, values in axes.items():
             if values is None:
                 raise ConfigError(f"search.{name}: a grid needs a step or choices; add one, or choose tpe or random")
-        return [dict(zip(axes, point, strict=True)) for point in itertools.product(*(v or () for v in axes.values()))]
+        points = itertools.product(*(v or () for v in axes.values()))
+        return [point for values in points if self.allows(point := dict(zip(axes, values, strict=True)))]
 
     def paper_point(self) -> dict[str, Any] | None:
         """The paper's own values of what is searched, when they lie in the space."""
         defaults = get_family(self.family).config().to_dict()
         point = {name: defaults[name] for name in self.search}
-        return point if all(point[name] in dimension for name, dimension in self.search.items()) else None
+        inside = all(point[name] in dimension for name, dimension in self.search.items())
+        return point if inside and self.allows(point) else None
 
     def middle(self) -> dict[str, Any]:
-        """Some point of the space."""
-        point: dict[str, Any] = {}
-        for name, dimension in self.search.items():
-            values = self.values(name)
-            if values is not None:
-                point[name] = values[len(values) // 2]
-                continue
-            assert dimension.low is not None
-            assert dimension.high is not None
-            between = (dimension.low + dimension.high) / 2
-            point[name] = int(between) if is_integer(get_family(self.family), name) else between
+        """Some point of the space, of its middle where the constraint allows that."""
+        constrained = self.constraint.names if self.constraint else ()
+        for share in (1 / 2, 1 / 4, 1 / 8, 1 / 16, 0.0):
+            point = {name: self._between(name, share if name in constrained else 1 / 2) for name in self.search}
+            if self.allows(point):
+                break
         return point
+
+    def lowest(self, name: str) -> Any:
+        """The lowest value of a searched hyperparameter that is a number."""
+        values = self.values(name)
+        return self.search[name].low if values is None else min(values)
+
+    def _between(self, name: str, share: float) -> Any:
+        """The value of a searched hyperparameter at `share` of the way up."""
+        values, dimension = self.values(name), self.search[name]
+        if share == 0:
+            return self.lowest(name)
+        if values is not None:
+            return values[int(len(values) * share)]
+        assert dimension.low is not None
+        assert dimension.high is not None
+        between = dimension.low + (dimension.high - dimension.low) * share
+        return int(between) if is_integer(get_family(self.family), name) else between
 
     def for_demo(self) -> SearchSpace:
         """The space with its demo settings applied."""
@@ -206,8 +263,11 @@ class SearchSpace(_Strict):
     def differences(self) -> list[str]:
         """What `fixed` makes unlike the family's defaults, which are the paper's values where it states them."""
         config = get_family(self.family).config
-        default, fixed = config().to_dict(), config.from_dict(self.fixed).to_dict()
-        return [f"{n} {fixed[n]} (default {default[n]})" for n in self.fixed if fixed[n] != default[n]]
+        default = config().to_dict()
+        # One by one: whether they go together depends on what is searched.
+        checked = {name: config.check(name, value) for name, value in self.fixed.items()}
+        fixed = {name: list(value) if isinstance(value, tuple) else value for name, value in checked.items()}
+        return [f"{n} {value} (default {default[n]})" for n, value in fixed.items() if value != default[n]]
 
 
 def space_names() -> list[str]:
@@ -272,8 +332,12 @@ def _problems(space: SearchSpace) -> list[str]:
         )
     if not space.search:
         problems.append("search: empty; name at least one hyperparameter")
-    if space.objective.metric != family.objective:
-        problems.append(f"objective.metric: {space.family} has {family.objective}, not {space.objective.metric}")
+    if space.objective is not None and not space.objective.metric.startswith("dev_"):
+        problems.append(
+            f"objective.metric: expected a development metric, such as dev_ua or dev_ccc, not {space.objective.metric}"
+        )
+    if space.target is not None and space.target not in TARGETS:
+        problems.append(f"target: {space.target!r} is unknown; {one_of(space.target, TARGETS)}")
     for part, values in (("fixed", space.fixed), ("demo.fixed", space.demo.fixed)):
         for name, value in values.items():
             problems += _misfit(family, f"{part}.{name}", name, [value])
@@ -283,8 +347,29 @@ def _problems(space: SearchSpace) -> list[str]:
         problems += _misfit(family, f"search.{name}", name, _extremes(family, name, dimension))
         if dimension.step and name in family.config.names() and is_integer(family, name) and dimension.step % 1:
             problems.append(f"search.{name}: {name} is an integer; its step can't be {dimension.step:g}")
+    if not problems:
+        problems += _unkept(space, family)
     if space.pruning.kind == "asha" and space.pruning.grace_epochs > space.epochs:
         problems.append(f"pruning.grace_epochs: {space.pruning.grace_epochs} is more than epochs, {space.epochs}")
+    return problems
+
+
+def _unkept(space: SearchSpace, family: Family) -> list[str]:
+    """What is wrong with the constraint of a space whose names and values are right.
+
+    Only lanes stand in it: so combinations of the others, of which each is tried out before a search, all keep it.
+    """
+    if space.constraint is None:
+        return []
+    problems, lanes = [], family.config.lane_names()
+    for name in dict.fromkeys(space.constraint.names):
+        if name not in lanes:
+            problems.append(f"constraint: {name} can't stand in a sum; {one_of(name, lanes)}")
+        elif name not in space.search and name not in space.fixed:
+            problems.append(f"constraint: {name} is neither searched nor fixed; add it to search or fixed")
+    lowest = {name: space.lowest(name) for name in space.constraint.names if name in space.search}
+    if not problems and not space.allows(lowest):
+        problems.append(f"constraint: no point keeps {space.constraint}; search lower values, or raise the bound")
     return problems
 
 

@@ -23,9 +23,12 @@ def event(value: float, epoch: int) -> dict[str, Any]:
     return {"epoch": epoch, "value": value, "metrics": {"dev_ua": value, "dev_wa": value - 0.1}, "seconds": 1.0}
 
 
+UA = {"objective": {"metric": "dev_ua", "mode": "max"}}
+
+
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
-    meta = {"data": {"synthetic": True}, "tracking": {"uri": "sqlite:///m.db"}, "warnings": ["MLflow was away"]}
+    meta = {"data": {"synthetic": True}, "tracking": {"uri": "sqlite:///m.db"}, "warnings": ["MLflow was away"], **UA}
     made = Study.create("mine", meta, tmp_path / "studies")
     write_json(made.folder / "context.json", {"labels": {"emotion": ["a", "b", "c", "d"]}})
     for number, values in enumerate(([0.4, 0.6], [0.5], [])):
@@ -40,7 +43,7 @@ def study(tmp_path: Path) -> Study:
 
 def test_without_a_terminal_each_epoch_and_end_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     with progress.Live() as live:
-        live("begin", -1, {"trials": 2})
+        live("begin", -1, {"trials": 2, "metric": "dev_ua"})
         for trial in (0, 1):
             live("start", trial, {"params": {}, "searched": {"alpha": 0.1, "beta": 0.5}})
         live("epoch", 0, event(0.625, 1))
@@ -81,6 +84,7 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(capsys: pytest.Capture
         protocol=Protocol("loso", "s0"),
         root=tmp_path / "studies",
         concurrency=2,
+        lanes=8,
     )
     progress.show_dry_run(request, run.dry_run(request))
     out = capsys.readouterr().out
@@ -88,6 +92,7 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(capsys: pytest.Capture
         "alpha: 0.1 to 1 by 0.1",
         "trials      6, up to 7 epochs of",
         "groups      1 static",
+        "lanes       8 on each GPU or core",
         "Nothing was run.",
     ):
         assert piece in out
@@ -105,6 +110,89 @@ def test_the_full_grid_is_counted(tmp_path: Path) -> None:
     plan = run.dry_run(run.TuneRequest(space=space, data=tmp_path / "data", protocol=Protocol("loso", "s0")))
     assert (plan.trials, plan.groups) == (100, 1)
     assert plan.longest_hours > 0
+
+
+# --- attributes, and noise --------------------------------------------------------------------------------------------
+
+
+def attribute_study(root: Path, attributes: list[str], epochs: list[list[dict[str, float]]], metric: str) -> Study:
+    """A study with a trial of alpha = 0, 1, ... for each list of epochs' metrics."""
+    meta = {"data": {"synthetic": True}, "tracking": {"uri": "sqlite:///m.db"}, "objective": {"metric": metric}}
+    made = Study.create("mine", meta, root)
+    write_json(made.folder / "context.json", {"labels": {"emotion": [], "attributes": attributes}})
+    for number, metrics in enumerate(epochs):
+        made.append("start", number, params={}, searched={"alpha": number})
+        for epoch, at in enumerate(metrics, start=1):
+            made.append("epoch", number, epoch=epoch, value=at[metric], metrics=at, seconds=1.0, checkpoint=None)
+        made.append("end", number, state="complete", reason="all epochs done")
+    return made
+
+
+def cccs(activation: float, valence: float, dominance: float, suffix: str = "") -> dict[str, float]:
+    values = {"activation": activation, "valence": valence, "dominance": dominance}
+    return {f"dev_ccc{suffix}": sum(values.values()) / 3} | {f"dev_ccc_{n}{suffix}": v for n, v in values.items()}
+
+
+MTL = ["activation", "valence", "dominance"]
+
+
+def test_one_search_of_several_attributes_has_a_winner_for_each(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "Console", functools.partial(Console, width=80))
+    first = [cccs(0.5, 0.1, 0.5), cccs(0.6, 0.3, 0.6)]
+    second = [cccs(0.2, 0.4, 0.2), cccs(0.7, 0.0, 0.4)]
+    progress.summary(attribute_study(tmp_path / "studies", MTL, [first, second], "dev_ccc"))
+    out = capsys.readouterr().out
+    assert "Best: trial 0, alpha = 0: development CCC 0.500\n" in out, "there is no chance to compare a CCC with"
+    assert "  activation: trial 1, alpha = 1, epoch 2: CCC 0.700" in out
+    assert "  valence: trial 1, alpha = 1, epoch 1: CCC 0.400" in out
+    assert "  dominance: trial 0, alpha = 0, epoch 2: CCC 0.600" in out
+    for name in MTL:
+        assert f"sersearch export mine --metric dev_ccc_{name} --out model/" in out
+    lines = [line.split() for line in out.splitlines()]
+    heading = next(line for line in lines if line[:2] == ["trial", "alpha"])
+    assert [word for word in heading if word != "CCC"][2:] == ["epoch", "epochs", *MTL, "state"]
+    row = ["0", "0", "2", "2", "0.500", "0.600", "0.300", "0.600", "complete"]
+    assert row in lines, "whole, in 80 columns"
+
+
+def test_the_search_of_one_attribute_has_one_column_and_one_winner(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    at = {"dev_ccc": 0.4, "dev_ccc_valence": 0.4}
+    progress.summary(attribute_study(tmp_path / "studies", ["valence"], [[at]], "dev_ccc"))
+    out = capsys.readouterr().out
+    assert "development CCC 0.400\n" in out
+    assert "valence" not in out
+    assert "--metric" not in out
+
+
+def test_an_objective_of_one_attribute_comes_first(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    study = attribute_study(
+        tmp_path / "studies", MTL, [[cccs(0.6, 0.1, 0.6)], [cccs(0.1, 0.3, 0.1)]], "dev_ccc_valence"
+    )
+    progress.summary(study)
+    assert "Best: trial 1, alpha = 1: development CCC valence 0.300" in capsys.readouterr().out
+
+
+def test_figures_in_noise_are_shown_for_the_best_trial(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    at = cccs(0.6, 0.3, 0.6) | cccs(0.4, 0.1, 0.4, "_snr5") | cccs(0.2, 0.0, 0.1, "_snr0") | {"dev_loss_ccc": 1.0}
+    progress.summary(attribute_study(tmp_path / "mtl", MTL, [[at]], "dev_ccc"))
+    out = capsys.readouterr().out
+    shown = "CCC 0.300, CCC activation 0.400, CCC valence 0.100, CCC dominance 0.400"
+    assert f"  in snr5, which was not selected by: {shown}" in out
+    assert out.count("not selected by") == 2
+    single = dict.fromkeys(("dev_ccc", "dev_ccc_valence", "dev_ccc_snr5", "dev_ccc_valence_snr5"), 0.25)
+    progress.summary(attribute_study(tmp_path / "stl", ["valence"], [[single]], "dev_ccc"))
+    assert "  in snr5, which was not selected by: CCC 0.250\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("metric", "text"), [("dev_ua", "UA"), ("dev_ccc", "CCC"), ("dev_ccc_valence", "CCC valence"), ("dev_wa", "WA")]
+)
+def test_metrics_are_called_as_readers_call_them(metric: str, text: str) -> None:
+    assert progress.label(metric) == text
 
 
 # --- in a terminal, and what is left ---------------------------------------------------------------------------------
@@ -125,7 +213,7 @@ def begin(live: progress.Live, trial: int, alpha: float = 0.1) -> None:
 
 def test_a_terminal_gets_a_table_that_is_kept_up_to_date(screen: io.StringIO) -> None:
     with progress.Live() as live:
-        live("begin", -1, {"trials": 4})
+        live("begin", -1, {"trials": 4, "metric": "dev_ua"})
         begin(live, 0, alpha=0.3)
         live("epoch", 0, event(0.625, 1))
         live("epoch", 0, event(0.5, 2))
@@ -143,7 +231,7 @@ def test_a_terminal_gets_a_table_that_is_kept_up_to_date(screen: io.StringIO) ->
 
 def test_a_long_search_shows_who_runs_and_who_is_best(screen: io.StringIO) -> None:
     with progress.Live() as live:
-        live("begin", -1, {"trials": 40})
+        live("begin", -1, {"trials": 40, "metric": "dev_ccc_valence"})
         for number in range(30):
             begin(live, number)
             live("epoch", number, event(number / 100, 1))
@@ -151,6 +239,7 @@ def test_a_long_search_shows_who_runs_and_who_is_best(screen: io.StringIO) -> No
                 live("end", number, {"state": "pruned", "reason": ""})
     table = screen.getvalue().rpartition("best so far")[2]
     shown = [line.split("│")[1].strip() for line in table.splitlines() if "│" in line]
+    assert "best CCC valence" in table, "the objective in a reader's words"
     assert shown == ["3", *map(str, range(19, 30))], "the running one and the eleven best, by number"
 
 
@@ -178,6 +267,17 @@ def test_a_failed_trial_is_never_the_best(capsys: pytest.CaptureFixture[str]) ->
     assert out[2].endswith("best so far 0.400")
 
 
+def test_a_dry_run_names_constraint_and_noise(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    write_table(tmp_path / "data", make_table())
+    fixed = {"channels": [2, 3, 4], "hidden": 5, "batch_size": 8, "segment_frames": 32, "segment_hop": 32}
+    space = load_space("aae_alpha_beta").changed(fixed=fixed, method="grid", constraint="alpha + beta <= 1")
+    request = run.TuneRequest(space=space, data=tmp_path / "data", protocol=Protocol("loso", "s0"))
+    progress.show_dry_run(request, run.dry_run(request))
+    out = capsys.readouterr().out
+    assert "constraint  alpha + beta <= 1.0" in out
+    assert "trials      45, " in out
+
+
 def test_differences_from_the_paper_are_announced_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
     progress.announce(load_space("aae_alpha_beta"))
     assert capsys.readouterr().out == ""
@@ -188,7 +288,7 @@ def test_differences_from_the_paper_are_announced_and_nothing_else(capsys: pytes
 
 
 def test_the_next_commands_fit_where_the_study_lies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    meta = {"data": {"synthetic": False}, "tracking": {"uri": "http://mlflow.example:5000"}}
+    meta = {"data": {"synthetic": False}, "tracking": {"uri": "http://mlflow.example:5000"}, **UA}
     made = Study.create("mine", meta, tmp_path / "elsewhere")
     write_json(made.folder / "context.json", {"labels": {"emotion": ["a", "b"]}})
     made.append("start", 0, params={}, searched={"alpha": 0.1})
@@ -202,9 +302,24 @@ def test_the_next_commands_fit_where_the_study_lies(tmp_path: Path, capsys: pyte
 
 
 def test_a_search_without_a_result_says_how_to_go_on(tmp_path: Path) -> None:
-    meta = {"data": {"synthetic": False}, "tracking": {"uri": "x"}}
+    meta = {"data": {"synthetic": False}, "tracking": {"uri": "x"}, **UA}
+    made = Study.create("mine", meta, tmp_path)
+    write_json(made.folder / "context.json", {"labels": {"emotion": ["a", "b"]}})
     with pytest.raises(StudyError, match=r"no trial that finished an epoch; .*--resume mine"):
-        progress.summary(Study.create("mine", meta, tmp_path))
+        progress.summary(made)
+
+
+def test_a_search_of_which_every_trial_failed_still_shows_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    meta = {"data": {"synthetic": False}, "tracking": {"uri": "x"}, "state": "finished", **UA}
+    made = Study.create("mine", meta, tmp_path)
+    write_json(made.folder / "context.json", {"labels": {"emotion": ["a", "b"]}})
+    made.append("start", 0, params={}, searched={"alpha": 0.1})
+    made.append("end", 0, state="failed", reason="loss is nan in epoch 1")
+    with pytest.raises(StudyError, match="all trials of study mine failed"):
+        progress.summary(made)
+    assert "Trial 0 failed: loss is nan in epoch 1" in capsys.readouterr().out
 
 
 def test_a_dry_run_names_leaks_and_whether_they_are_meant(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

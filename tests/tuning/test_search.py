@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray.tune.search import Searcher
 
+from sersearch.errors import ConfigError
 from sersearch.study import TrialRecord
 from sersearch.tuning.asha import scheduler
 from sersearch.tuning.search import StudySearcher, startup_trials
@@ -362,3 +363,76 @@ def test_the_fixed_and_the_searched_make_the_configuration(tmp_path: Path) -> No
     assert {name: config["params"][name] for name in ("alpha", "beta")} == config["searched"]
     assert Path(config["study"]) == tmp_path.resolve()
     assert config["checkpoint"] is None
+
+
+# --- constraints ------------------------------------------------------------------------------------------------------
+
+
+def constrained(**changes: Any) -> SearchSpace:
+    tenths = {"low": 0.0, "high": 1.0, "step": 0.1}
+    return small(**{"search": {"alpha": tenths, "beta": tenths}, "constraint": "alpha + beta <= 1", **changes})
+
+
+DIMENSIONS = st.sampled_from(
+    [
+        {"low": 0.0, "high": 1.0},
+        {"low": 0.0, "high": 1.0, "step": 0.1},
+        {"choices": [0.9, 0.1, 0.5]},
+        {"low": 1e-3, "high": 1.0, "log": True},
+    ]
+)
+
+
+@pytest.mark.parametrize("method", ["tpe", "random"])
+@given(alpha=DIMENSIONS, beta=DIMENSIONS, bound=st.floats(0.21, 1.5), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=10)
+def test_no_proposal_breaks_the_constraint(
+    tmp_path_factory: pytest.TempPathFactory, method: str, alpha: Any, beta: Any, bound: float, seed: int
+) -> None:
+    space = constrained(search={"alpha": alpha, "beta": beta}, constraint=f"alpha + beta <= {bound}", method=method)
+    found = suggestions(space, tmp_path_factory.mktemp("kept"), seed)
+    assert len(found) == 12
+    for _, searched in found:
+        assert searched["alpha"] + searched["beta"] <= bound + 1e-9
+
+
+@pytest.mark.parametrize("method", ["tpe", "random"])
+@pytest.mark.parametrize("killed_after", [1, 9])
+def test_a_restarted_search_under_a_constraint_suggests_what_the_undisturbed_does(
+    tmp_path: Path, method: str, killed_after: int
+) -> None:
+    space = constrained(method=method)
+    whole = suggestions(space, tmp_path / "whole")
+    (tmp_path / "killed").mkdir()
+    history = list(run(StudySearcher(space, 0, [], tmp_path / "killed"), killed_after))
+    rest = suggestions(space, tmp_path / "killed", history=history)
+    assert [(t.number, t.searched) for t in history] + rest == whole
+
+
+def test_the_study_holds_what_ran_and_nothing_that_broke_the_constraint(tmp_path: Path) -> None:
+    searcher = StudySearcher(constrained(), 0, [], tmp_path)
+    ran = list(run(searcher, 12))
+    assert [t.params for t in searcher.study.trials] == [pytest.approx(t.searched) for t in ran]
+    assert len(searcher._mirror.trials) == 12
+
+
+def test_tpe_goes_where_it_is_good_under_a_constraint(tmp_path: Path) -> None:
+    space = constrained(trials=40)
+    values = [score(searched, 0) for _, searched in suggestions(space, tmp_path)]
+    best = max(score(point, 0) for point in space.grid())
+    assert sum(values[20:]) / 20 > sum(values[:20]) / 20
+    assert max(values) > best - 0.03
+
+
+def test_a_best_point_beyond_the_constraint_ends_no_search(tmp_path: Path) -> None:
+    space = constrained(trials=40, constraint="alpha + beta <= 0.5")  # it is at 0.3, 0.8
+    found = [searched for _, searched in suggestions(space, tmp_path)]
+    assert len(found) == 40
+    assert sum(searched["beta"] >= 0.4 for searched in found[20:]) >= 8, "it goes as near as it may"
+
+
+def test_a_constraint_that_hardly_a_point_keeps_is_an_error_and_no_endless_search(tmp_path: Path) -> None:
+    continuum = {"low": 0.0, "high": 1.0}
+    space = constrained(search={"alpha": continuum, "beta": continuum}, constraint="alpha + beta <= 1e-9")
+    with pytest.raises(ConfigError, match=r"of 1000 points that tpe suggested none keeps alpha \+ beta <= 1e-09"):
+        StudySearcher(space, 0, [], tmp_path).suggest("t0")

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 
 from sersearch.errors import ConfigError
 from sersearch.families import get_family
-from sersearch.tuning.space import Dimension, load_space, read_yaml, signature_count, space_names
+from sersearch.tuning.space import (
+    Constraint,
+    Dimension,
+    SearchSpace,
+    load_space,
+    read_yaml,
+    signature_count,
+    signatures,
+    space_names,
+)
 
 GOOD: dict[str, Any] = {
     "name": "mine",
@@ -52,6 +61,25 @@ def test_the_paper_s_grid_of_alpha_and_beta() -> None:
     assert load_space("aae_alpha_beta").paper_point() == {"alpha": 0.4, "beta": 0.6}
 
 
+def test_the_ladder_s_grids_are_those_of_the_papers() -> None:
+    for name in ("ladder_alpha_beta", "mtl_alpha_beta", "ladder_cnn_lld", "ladder_cnn_mfb"):
+        space = load_space(name)
+        assert len(space.grid()) == space.trials == 66
+        assert signature_count(space) == 1
+        assert (space.method, space.target, space.epochs) == ("grid", "attributes", 100)
+        for point in space.grid():
+            space.config(point)
+    assert load_space("mtl_alpha_beta").config({}).to_dict()["model"] == "dense"
+    assert {0.1, 1.0, 10.0} <= set(load_space("ladder_lambda").values("lambda_l") or ())
+    assert 0.3 in (load_space("ladder_noise").values("noise_variance") or ())
+
+
+def test_each_grid_says_its_size() -> None:
+    for space in map(load_space, space_names()):
+        if space.method == "grid":
+            assert len(space.grid()) == space.trials
+
+
 def test_the_baselines_of_section_5() -> None:
     space = load_space("aae_baselines")
     assert len(space.grid()) == 6
@@ -78,7 +106,8 @@ def test_the_baselines_of_section_5() -> None:
         ({"family": "aea"}, "family: no family is called 'aea'; did you mean aae?"),
         ({"features": "mfcc"}, "features: expected one of spectrogram for aae, not 'mfcc'"),
         ({"method": "annealing"}, "method: input should be 'grid', 'random' or 'tpe' (it is 'annealing')"),
-        ({"objective": {"metric": "test_ua"}}, "objective.metric: aae has dev_ua, not test_ua"),
+        ({"objective": {"metric": "test_ua"}}, "objective.metric: expected a development metric, such as dev_ua or"),
+        ({"target": "valense"}, "target: 'valense' is unknown; did you mean valence?"),
         ({"fixed": {"alpha": 0.2}}, "search.alpha: stands in fixed, too"),
         ({"fixed": {"channels": [8, 8]}}, "fixed.channels: (8, 8) is not a list of 3"),
         ({"fixed": {"learning_rate": "fast"}}, "fixed.learning_rate: 'fast' is not a number"),
@@ -118,6 +147,18 @@ def test_a_missing_setting_and_a_file_that_is_no_space(tmp_path: Path) -> None:
 def test_numbers_as_researchers_write_them(text: str, value: Any) -> None:
     assert read_yaml(text) == value
     assert type(read_yaml(text)) is type(value)
+
+
+def test_objective_and_target_may_be_left_to_the_family(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({name: value for name, value in GOOD.items() if name != "objective"}))
+    space = load_space(str(path))
+    assert (space.objective, space.target) == (None, None)
+    changed = space.changed(objective={"metric": "dev_ccc_valence"})
+    assert changed.objective is not None
+    assert changed.objective.metric == "dev_ccc_valence"
+    with pytest.raises(ConfigError, match="expected a development metric"):
+        space.changed(objective={"metric": "ccc"})
 
 
 def test_changes_are_checked_and_the_grace_follows_the_epochs(tmp_path: Path) -> None:
@@ -202,6 +243,7 @@ PLACES = st.sampled_from(
     + [("search", "alpha", name) for name in ("low", "high", "step", "log", "choices")]
     + [("fixed", name) for name in ("learning_rate", "hidden", "channels", "model")]
     + [("pruning", "grace_epochs"), ("objective", "metric"), ("demo", "fixed"), ("demo", "epochs"), ("surplus",)]
+    + [("constraint",), ("target",)]
 )
 
 
@@ -299,7 +341,8 @@ def test_a_space_comes_back_from_the_study_s_json(tmp_path: Path) -> None:
         space = load_space(name)
         again = type(space).model_validate(json.loads(json.dumps(space.model_dump(mode="json"))))
         assert again == space
-        assert again.grid() == space.grid()
+        assert again.middle() == space.middle()
+        assert space.method != "grid" or again.grid() == space.grid()
 
 
 def test_names_that_are_no_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,3 +359,88 @@ def test_names_that_are_no_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "object.yaml").write_text("!!python/object/apply:os.getcwd []")
     with pytest.raises(ConfigError, match="not YAML that can be read"):
         load_space("object.yaml")
+
+
+# --- constraints ------------------------------------------------------------------------------------------------------
+
+SIMPLEX: dict[str, Any] = {
+    "search": {"alpha": {"low": 0, "high": 1, "step": 0.1}, "beta": {"low": 0, "high": 1, "step": 0.1}},
+    "constraint": "alpha + beta <= 1",
+}
+
+
+def test_a_grid_leaves_out_what_breaks_the_constraint_and_no_more(tmp_path: Path) -> None:
+    grid = load(tmp_path, **SIMPLEX).grid()
+    tenths = [(a, b) for a in range(11) for b in range(11) if a + b <= 10]
+    assert len(tenths) == 66
+    assert [(round(10 * p["alpha"]), round(10 * p["beta"])) for p in grid] == tenths
+    assert {"alpha": 0.7, "beta": 0.3} in grid, "0.7 + 0.3 is 1, whatever floats make of it"
+
+
+@given(tenths=st.lists(st.integers(0, 100), min_size=1, max_size=8), bound=st.integers(0, 100))
+def test_rounding_decides_no_constraint(tenths: list[int], bound: int) -> None:
+    values = {f"x{number}": value / 10 for number, value in enumerate(tenths)}
+    assert Constraint(tuple(values), bound / 10).allows(values) == (sum(tenths) <= bound)
+
+
+@pytest.mark.parametrize(
+    "text", ["alpha + beta <= 1", "alpha+beta<=1", "  alpha +  beta<= 1.0 ", "alpha + beta <= 1e0"]
+)
+def test_a_constraint_is_read_as_it_is_meant_and_comes_back_from_json(tmp_path: Path, text: str) -> None:
+    space = load(tmp_path, **{**SIMPLEX, "constraint": text})
+    assert space.constraint == Constraint(("alpha", "beta"), 1.0)
+    again = SearchSpace.model_validate(json.loads(json.dumps(space.model_dump(mode="json"))))
+    assert again == space == space.changed(trials=None)
+    assert str(space.constraint) == "alpha + beta <= 1.0"
+
+
+def test_what_is_fixed_counts_in_a_constraint(tmp_path: Path) -> None:
+    changes = {"fixed": {"beta": 0.7}, "constraint": "alpha + beta <= 1"}
+    assert [p["alpha"] for p in load(tmp_path, **changes).grid()] == [0.1, 0.2, 0.3]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"constraint": "alpha + beta < 1"}, "constraint: expected a sum and what it may be at most, such as alpha + "),
+        ({"constraint": "alpha - beta <= 1"}, "constraint: expected a sum"),
+        ({"constraint": "2 * alpha <= 1"}, "constraint: expected a sum"),
+        ({"constraint": "alpha <= one"}, "constraint: expected a sum"),
+        ({"constraint": "alpha <= nan"}, "constraint: expected a sum"),
+        ({"constraint": "__import__('os') <= 1"}, "constraint: expected a sum"),
+        ({"constraint": ["alpha", 1]}, "constraint: expected a sum"),
+        ({"constraint": "alfa + beta <= 1"}, "constraint: alfa can't stand in a sum; did you mean alpha?"),
+        ({"constraint": "alpha + hidden <= 1"}, "constraint: hidden can't stand in a sum; expected one of "),
+        ({"constraint": "alpha + dropout <= 1"}, "constraint: dropout is neither searched nor fixed"),
+        ({"constraint": "alpha + beta <= -0.5"}, "constraint: no point keeps alpha + beta <= -0.5"),
+    ],
+)
+def test_a_constraint_that_cannot_be_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, **{**SIMPLEX, **changes})
+    assert message in str(error.value)
+    assert str(error.value).count("\n") == 0
+
+
+@given(
+    alpha=st.sampled_from(
+        [{"low": 0.0, "high": 1.0}, {"low": 0.25, "high": 1.0, "step": 0.25}, {"choices": [0.9, 0.2]}]
+    ),
+    beta=st.sampled_from([{"low": 0.01, "high": 1.0, "log": True}, {"low": 0.0, "high": 1.0, "step": 0.1}]),
+    bound=st.floats(0.27, 2.0),
+)
+def test_every_point_that_a_space_names_by_itself_keeps_the_constraint(
+    tmp_path_factory: pytest.TempPathFactory, alpha: dict[str, Any], beta: dict[str, Any], bound: float
+) -> None:
+    search = {"alpha": alpha, "beta": beta, "tasks": {"choices": ["mtl", "stl"]}}
+    space = load(tmp_path_factory.mktemp("space"), search=search, constraint=f"alpha + beta <= {bound}")
+    points = [space.middle(), *signatures(space), space.paper_point()]
+    for point in points:
+        assert point is None or point["alpha"] + point["beta"] <= bound + 1e-9
+    assert len(signatures(space)) == 2
+    assert (space.paper_point() is None) or bound >= 1 - 1e-9
+
+
+def test_a_paper_s_point_that_breaks_the_constraint_is_none(tmp_path: Path) -> None:
+    assert load(tmp_path, **SIMPLEX).paper_point() == {"alpha": 0.4, "beta": 0.6}
+    assert load(tmp_path, **{**SIMPLEX, "constraint": "alpha + beta <= 0.9"}).paper_point() is None
