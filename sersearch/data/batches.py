@@ -25,6 +25,9 @@ UNLABELLED = -1
 
 GENDERS = ("female", "male")
 
+RESIDENT_CHUNK = 1024
+"""Segments that go to a GPU at a time."""
+
 
 @dataclass(frozen=True)
 class LabelSpace:
@@ -121,6 +124,7 @@ class Segments:
         self.labels_U: dict[str, np.ndarray] = {}
         """Label codes (U,) by task; `attributes` (U, A) float32, NaN for what is unlabelled."""
         self.ids: list[str] = []
+        self._resident: Tensor | None = None
 
     def add(self, table: FeatureTable, rows: np.ndarray, labels: Mapping[str, np.ndarray]) -> None:
         """Append the utterances `rows` of `table`; `labels` holds a code, or the attributes, per row and task."""
@@ -175,16 +179,35 @@ class Segments:
             ]
         )
 
+    @property
+    def values(self) -> int:
+        """Numbers that all segments hold: S x D x T."""
+        return len(self) * self.view.frames * len(self.normaliser.mean)
+
+    def reside(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Hold all segments, normalised, on `device`: batches are then gathered there, and nothing is read again."""
+        if self._resident is not None and (self._resident.device, self._resident.dtype) == (device, dtype):
+            return
+        resident = torch.empty(len(self), len(self.normaliser.mean), self.view.frames, device=device, dtype=dtype)
+        for first in range(0, len(self), RESIDENT_CHUNK):
+            indices = np.arange(first, min(first + RESIDENT_CHUNK, len(self)))
+            resident[first : first + len(indices)] = self.batch(indices, device, dtype)["x"]
+        self._resident = resident
+
     def batch(self, indices: Sequence[int] | np.ndarray, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
         """Normalised segments `x` (B, D, T), their `utterance` numbers (B,) and label codes (B,) per task.
 
         Where attributes are learnt, they are `attributes` (B, A), z-normed, NaN for what is unlabelled.
         """
         chosen = np.asarray(indices, np.int64)
-        x_BTD = self.cut(chosen)
-        x_BTD = self.normaliser(x_BTD, out=x_BTD if x_BTD.dtype == np.float32 else None)
+        if self._resident is not None and (self._resident.device, self._resident.dtype) == (device, dtype):
+            x_BDT = self._resident[torch.from_numpy(chosen).to(device)]
+        else:
+            x_BTD = self.cut(chosen)
+            x_BTD = self.normaliser(x_BTD, out=x_BTD if x_BTD.dtype == np.float32 else None)
+            x_BDT = torch.from_numpy(x_BTD).transpose(1, 2).contiguous().to(device, dtype)
         utterance = self.utterance_S[chosen]
-        batch = {"x": torch.from_numpy(x_BTD).transpose(1, 2).contiguous().to(device, dtype)}
+        batch = {"x": x_BDT}
         batch["utterance"] = torch.from_numpy(utterance).to(device)
         for task, labels in self.labels_U.items():
             batch[task] = torch.from_numpy(labels[utterance]).to(device, dtype if task == "attributes" else None)

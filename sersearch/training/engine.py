@@ -69,6 +69,8 @@ class Engine:
         self.objective = objective or family.objective(data.labels)
         self.device, self.dtype = torch.device(device), dtype
         self._spec = ModelSpec(dims=data.dims, frames=data.train.view.frames, labels=data.labels)
+        if self.device.type == "cuda":
+            _reside(data, self.device, dtype)
         self._lanes: dict[int, Lane] = {}
         self._networks: dict[object, Network] = {}
         self._joined = 0
@@ -147,7 +149,12 @@ class Engine:
             started = time.perf_counter()
             batch = self.data.train.batch(indices, self.device, self.dtype)
             stack.train_step(step, [batch], [self.data.train.labelled_tasks(indices)])
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
             times.append(time.perf_counter() - started)
+        # So that the device has met its highest need of memory: that of an epoch.
+        dev = self.data.dev.batch(next(_evaluation_batches(network, self.data.dev)), self.device, self.dtype)
+        stack.evaluate_step(0, dev, losses=True)
         # The first step also warms up. Development costs about a third of training, a segment.
         work = len(plan) * (1 + len(self.data.dev) / (3 * len(self.data.train)))
         return min(times) * work, len(plan)
@@ -224,6 +231,13 @@ class Engine:
         )
 
 
+def _reside(data: TrainingData, device: torch.device, dtype: torch.dtype) -> None:
+    """Put the segments on the GPU, once and for all, where they take no more than a third of what is free there."""
+    for segments in (data.train, data.dev, *data.dev_by_condition.values()):
+        if segments.values * dtype.itemsize < torch.cuda.mem_get_info(device)[0] / 3:
+            segments.reside(device, dtype)
+
+
 def train_epoch(stack: Stack, data: TrainingData) -> dict[str, list[float]]:
     """One pass of the family's plan. Losses by lane, means over its steps; a task's, over those that have a label."""
     network = stack.network
@@ -273,9 +287,7 @@ def evaluate(
     sums: dict[str, Tensor] = {}
     counts: Counter[str] = Counter()
     totals: dict[str, Tensor] = {}
-    size = max(EVALUATION_BATCH, EVALUATION_VALUES // (network.spec.dims * segments.view.frames))
-    for step, first in enumerate(range(0, len(segments), size)):
-        indices = np.arange(first, min(first + size, len(segments)))
+    for step, indices in enumerate(_evaluation_batches(network, segments)):
         batch = segments.batch(indices, network.device, network.dtype)
         found, outputs = stack.evaluate_step(step, batch, losses=losses)
         for name, loss in found.items():
@@ -290,6 +302,12 @@ def evaluate(
     each = torch.from_numpy(np.bincount(segments.utterance_S, minlength=segments.utterances)).to(network.device)
     means = {name: total / each[:, None].to(total.dtype) for name, total in totals.items()}
     return {f"dev_loss_{n}": (s / counts[n]).reshape(-1).tolist() for n, s in sums.items() if counts[n]}, means
+
+
+def _evaluation_batches(network: Network, segments: Segments) -> Iterator[np.ndarray]:
+    size = max(EVALUATION_BATCH, EVALUATION_VALUES // (network.spec.dims * segments.view.frames))
+    for first in range(0, len(segments), size):
+        yield np.arange(first, min(first + size, len(segments)))
 
 
 def fit(

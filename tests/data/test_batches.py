@@ -14,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sersearch.data import batches
 from sersearch.data.batches import LabelSpace, SegmentView, TrainingData, auxiliary_data, training_data
 from sersearch.data.protocols import Protocol
 from sersearch.data.table import FeatureTable
@@ -181,3 +182,16 @@ def test_a_short_utterance_padded_with_the_mean_ends_in_zeros_and_a_long_one_is_
     for segment, length in zip(x, frames, strict=True):
         assert (segment[:, min(length, 40) :] == 0).all()
         assert (segment[:, min(length, 40) - 1] != 0).any()
+
+
+def test_resident_segments_give_the_same_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "RESIDENT_CHUNK", 7)
+    segments = make_data(view=SegmentView(32, 16)).train
+    indices = np.random.default_rng(0).permutation(len(segments))[:20]
+    read = segments.batch(indices, CPU, torch.float32)
+    assert segments.values == len(segments) * 16 * 32
+    segments.reside(CPU, torch.float32)
+    monkeypatch.setattr(segments, "cut", None)  # nothing is read any more
+    held = segments.batch(indices, CPU, torch.float32)
+    assert read.keys() == held.keys()
+    assert all(torch.equal(read[name], held[name]) for name in read)
