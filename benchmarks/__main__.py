@@ -1,4 +1,4 @@
-"""All benchmarks as a table: `python -m benchmarks [command overhead memory prep step digits] [--markdown] [--quick]`."""
+"""All benchmarks as one table: `python -m benchmarks [SUBJECT ...] [--markdown] [--quick]`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import command, digits, memory, overhead, prep, step
+from benchmarks import command, digits, ladder, memory, overhead, prep, step
 from benchmarks.rows import Row
 from sersearch.training import CPU_ENVIRONMENT
 
@@ -24,6 +24,7 @@ SUBJECTS = {
     "memory": memory.rows,
     "prep": prep.rows,
     "step": step.rows,
+    "ladder": ladder.rows,
     "digits": digits.rows,
 }
 

@@ -91,5 +91,7 @@ class Journal(Callback):  # type: ignore[misc]
         """Trial `number` has ended, with the last checkpoint's files for MLflow."""
         self._append("end", number, state=state, reason=reason)
         record = self._study.trial(number)
-        files = [] if record.checkpoint is None else [record.checkpoint / name for name in KEPT]
+        files = []
+        if record.checkpoint is not None:
+            files = [record.checkpoint / name for name in KEPT] + sorted(record.checkpoint.glob("model-*.safetensors"))
         self._tracker.trial_end(number, state, reason, files)

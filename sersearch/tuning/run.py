@@ -6,19 +6,24 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import torch
 
 from sersearch.data.atomic import write_json
+from sersearch.data.batches import TrainingData
 from sersearch.data.place import full_name
 from sersearch.data.protocols import Protocol, split_card
 from sersearch.data.table import FeatureTable
-from sersearch.errors import DataError, StudyError
+from sersearch.errors import ConfigError, DataError, StudyError, one_of
 from sersearch.families import get_family
 from sersearch.family import Config
 from sersearch.study import STUDIES, Study
@@ -27,10 +32,16 @@ from sersearch.tuning.space import SearchSpace, signature_count, signatures
 from sersearch.tuning.trainable import device, load_data
 
 OnEvent = Callable[[str, int, dict[str, Any]], None]
-"""Called with what the journal gets: event (start, epoch, end), trial and fields; first with `begin` and the trials."""
+"""Called with what the journal gets: event (start, epoch, end), trial and fields.
+
+First with `begin`, the number of trials and the metric that is searched for.
+"""
 
 SPOOL = "mlflow_spool.jsonl"
 """Of a study's folder, what MLflow hasn't got yet."""
+
+SERVER_CPUS, CLIENT_CPUS = 0.9, 0.001
+"""Of a core, what a lane server and each of its clients reserve: one server a core, and clients beside it."""
 
 RETRIES = 2
 """Times that a trial whose process died starts again from its last checkpoint."""
@@ -58,6 +69,8 @@ class TuneRequest:
     root: Path = STUDIES
     seed: int = 0
     concurrency: int | None = None
+    lanes: int | Literal["auto"] = 1
+    """Trials that are trained as one model on each GPU, or core; `auto`: as many as fit the GPU and pay, 1 on CPU."""
     tracking_uri: str | None = None
 
 
@@ -71,6 +84,8 @@ class DryRun:
     """Mini-batches of an epoch."""
     groups: int
     """Static signatures: trials of one signature can be trained as one model."""
+    lanes: int | Literal["auto"]
+    """Trials trained as one model, at most."""
     train_segments: int
     dev_segments: int
     split: dict[str, Any]
@@ -142,6 +157,7 @@ def dry_run(request: TuneRequest) -> DryRun:
         epochs=space.epochs,
         steps=steps,
         groups=signature_count(space),
+        lanes=request.lanes,
         train_segments=len(data.train),
         dev_segments=len(data.dev),
         split=card,
@@ -184,14 +200,28 @@ def _data(request: TuneRequest) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         "aux_hash": None if aux is None else aux.card["hash"],
     }
     data = load_data(section, space.config(space.paper_point() or space.middle()), space.family)
-    if len(data.labels.emotion) < 2:
+    if data.labels.task == "emotion" and len(data.labels.emotion) < 2:
         raise DataError(
             f"{table.root}: {request.target} has one class, {data.labels.emotion[0]}: nothing to tell apart"
         )
-    engine = Engine(get_family(space.family), data)
+    engine = Engine(get_family(space.family), data, objective=_objective(space, data))
     for point in signatures(space):
         engine.check(space.config(point))
     return data, section, split_card(protocol, table, request.target)
+
+
+def _objective(space: SearchSpace, data: TrainingData) -> str:
+    """The development metric that is searched for. Raises :class:`ConfigError` when the family has no such metric."""
+    family, labels = get_family(space.family), data.labels
+    if space.objective is None:
+        return family.objective(labels)
+    outputs: dict[str, torch.Tensor] = {labels.task: torch.zeros(1, data.dev.utterances, labels.outputs)}
+    known = {task: torch.from_numpy(codes) for task, codes in data.dev.labels_U.items()}
+    there = [f"dev_{name}" for name in family.metrics(outputs, known, labels)]
+    if space.objective.metric not in there:
+        problem = f"objective {space.objective.metric}: no such metric for this target"
+        raise ConfigError(f"{problem}; {one_of(space.objective.metric, there)}")
+    return space.objective.metric
 
 
 def _create(request: TuneRequest, uri: str) -> Study:
@@ -216,7 +246,8 @@ def _create(request: TuneRequest, uri: str) -> Study:
         "trials": len(space.grid()) if space.method == "grid" else space.trials,
         "epochs": space.epochs,
         "family": space.family,
-        "objective": space.objective.model_dump(),
+        "objective": {"metric": _objective(space, data), "mode": "max"},
+        "lanes": request.lanes,
         "data": section,
         "tracking": {"uri": redact(uri), "experiment_id": None, "run_id": None},
         "state": "running",
@@ -240,7 +271,7 @@ def _run(study: Study, concurrency: int | None, uri: str, on_event: OnEvent | No
         tracker.begin(study.meta, [study.folder / name for name in ("space.yaml", "split.json", "study.json")])
         state = "interrupted"
         if on_event is not None:
-            on_event("begin", -1, {"trials": study.meta["trials"]})
+            on_event("begin", -1, {"trials": study.meta["trials"], "metric": study.meta["objective"]["metric"]})
         try:
             _fit(study, space, concurrency, tracker, on_event)
             state = "finished"
@@ -271,7 +302,6 @@ def _fit(study: Study, space: SearchSpace, concurrency: int | None, tracker: Any
     from sersearch.tuning.asha import overdue, scheduler
     from sersearch.tuning.journal import Journal
     from sersearch.tuning.search import StudySearcher
-    from sersearch.tuning.trainable import train
 
     started = not ray.is_initialized()
     if started:
@@ -279,35 +309,82 @@ def _fit(study: Study, space: SearchSpace, concurrency: int | None, tracker: Any
     try:
         for name in ("ray", "ray.tune", "ray.train"):
             logging.getLogger(name).setLevel(logging.ERROR)
-        gpus = ray.cluster_resources().get("GPU", 0)
-        cpus = int(ray.cluster_resources()["CPU"])
         journal = Journal(study, tracker, on_event)
         for record in overdue(space, study.trials()):
             journal.end_pruned(record.number, record.epochs[-1]["epoch"])
         searcher = StudySearcher(space, study.meta["seed"], study.trials(), study.folder)
-        tuner = rt.Tuner(
-            rt.with_resources(train, {"cpu": 1, "gpu": 1 if gpus else 0}),
-            tune_config=rt.TuneConfig(
-                metric="value",
-                mode="max",
-                search_alg=searcher,
-                scheduler=scheduler(space, study.trials()),
-                num_samples=searcher.left,
-                max_concurrent_trials=concurrency or int(gpus) or cpus,
-                reuse_actors=True,
-                trial_name_creator=lambda trial: f"trial-{trial.config['trial']:04d}",
-                trial_dirname_creator=lambda trial: f"trial-{trial.config['trial']:04d}",
-            ),
-            run_config=rt.RunConfig(
-                name=f"run-{time.time_ns()}",
-                storage_path=str((study.folder / "ray").resolve()),
-                checkpoint_config=rt.CheckpointConfig(num_to_keep=1),
-                failure_config=rt.FailureConfig(max_failures=RETRIES),
-                callbacks=[journal],
-                verbose=0,
-            ),
-        )
-        tuner.fit()
+        with _trainable(study, space, min(searcher.left, concurrency or searcher.left)) as (train, at_once):
+            rt.Tuner(
+                train,
+                tune_config=rt.TuneConfig(
+                    metric="value",
+                    mode="max",
+                    search_alg=searcher,
+                    scheduler=scheduler(space, study.trials()),
+                    num_samples=searcher.left,
+                    max_concurrent_trials=concurrency or at_once,
+                    reuse_actors=True,
+                    trial_name_creator=lambda trial: f"trial-{trial.config['trial']:04d}",
+                    trial_dirname_creator=lambda trial: f"trial-{trial.config['trial']:04d}",
+                ),
+                run_config=rt.RunConfig(
+                    name=f"run-{time.time_ns()}",
+                    storage_path=str((study.folder / "ray").resolve()),
+                    checkpoint_config=rt.CheckpointConfig(num_to_keep=1),
+                    failure_config=rt.FailureConfig(max_failures=RETRIES),
+                    callbacks=[journal],
+                    verbose=0,
+                ),
+            ).fit()
     finally:
         if started:
             ray.shutdown()
+
+
+@contextmanager
+def _trainable(study: Study, space: SearchSpace, wanted: int) -> Iterator[tuple[Any, int]]:
+    """The trainable with its resources, and the trials that there is room for at once; of `wanted` ones, lane servers.
+
+    With lanes, a lane server holds each GPU, or core, and a trial is only its client.
+    """
+    import ray
+    import ray.tune as rt
+
+    from sersearch.tuning import client, trainable
+
+    gpus, cpus = int(ray.cluster_resources().get("GPU", 0)), int(ray.cluster_resources()["CPU"])
+    lanes = _lanes(study, space, gpus)
+    if lanes == 1:
+        yield rt.with_resources(trainable.train, {"cpu": 1, "gpu": 1 if gpus else 0}), gpus or cpus
+        return
+    from sersearch.tuning.lanes import LaneServer
+
+    names = [f"lanes-{time.time_ns()}-{n}" for n in range(min(gpus or cpus, math.ceil(max(wanted, 1) / lanes)))]
+    # A call that waits takes a thread: one of each lane's client, and of clients that died or ask for a lane.
+    options = {"num_cpus": SERVER_CPUS, "num_gpus": 1 if gpus else 0, "max_concurrency": 2 * lanes + 16}
+    kind = ray.remote(LaneServer)
+    servers = [kind.options(name=name, max_restarts=-1, **options).remote(lanes) for name in names]
+    try:
+        ray.get([server.held.remote() for server in servers])
+        yield rt.with_resources(partial(client.train, servers=names), {"cpu": CLIENT_CPUS}), lanes * len(names)
+    finally:
+        for server in servers:
+            ray.kill(server)
+
+
+def _lanes(study: Study, space: SearchSpace, gpus: int) -> int:
+    """Lanes on each GPU, or core. Those of `auto` are measured on one of the GPUs, and written down in the study."""
+    import ray
+
+    asked: int | Literal["auto"] = study.meta.get("lanes", 1)
+    if asked != "auto":
+        return asked
+    if not gpus:
+        return 1
+    from sersearch.tuning.lanes import measured_lanes
+
+    points = [space.config(point).to_dict() for point in signatures(space)]
+    measure = ray.remote(num_gpus=1, max_calls=1)(measured_lanes)
+    lanes: int = ray.get(measure.remote(str(study.folder.resolve()), points))
+    study.write_meta(lanes_measured=lanes)
+    return lanes

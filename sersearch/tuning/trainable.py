@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import math
 import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,13 @@ from sersearch.data.atomic import atomic
 from sersearch.data.batches import TrainingData, auxiliary_data, training_data
 from sersearch.data.protocols import Protocol
 from sersearch.data.table import FeatureTable
-from sersearch.errors import DataError, SersearchError
+from sersearch.errors import DataError
 from sersearch.families import get_family
 from sersearch.family import Config
+from sersearch.predictions import PREDICTIONS, write_predictions
 from sersearch.study import Study
-from sersearch.training import Engine, EpochResult, LaneState, Predictions, pretrain
-
-PREDICTIONS = "dev_predictions.csv"
+from sersearch.training import Engine, EpochResult, LaneState, pretrain
+from sersearch.tuning.client import failure, report
 
 
 def device() -> str:
@@ -57,8 +58,7 @@ def load_data(data: dict[str, Any], config: Config, family: str) -> TrainingData
 def train(config: dict[str, Any]) -> None:
     """The trainable. `config`: study (folder), trial (number), params (of the family), checkpoint (folder or None).
 
-    Every report has all of `value`, `failed` and `done_by_itself`: Tune ends the whole experiment when one lacks the
-    metric. An error in a trial is its own failure, told with its reason; only a dead process is left to Tune's retries.
+    An error in a trial is its own failure, told with its reason; only a dead process is left to Tune's retries.
     """
     last = 0
     try:
@@ -66,29 +66,77 @@ def train(config: dict[str, Any]) -> None:
             last = result.epoch
             _report(config["trial"], result, engine)
     except Exception as error:
-        text = str(error) if isinstance(error, SersearchError) else f"{type(error).__name__}: {error}"
-        tune.report(_result(config["trial"], last + 1, failed=True, reason=text.strip().splitlines()[0]))
+        tune.report(failure(config["trial"], last + 1, error))
 
 
-def _epochs(config: dict[str, Any]) -> Any:
-    where = device()
-    study = Study.open(Path(config["study"]))
-    meta = study.meta
-    family = get_family(meta["family"])
-    hyperparameters = family.config.from_dict(config["params"])
-    data = load_data(meta["data"], hyperparameters, meta["family"])
+def _epochs(config: dict[str, Any]) -> Iterator[tuple[EpochResult, Engine]]:
     retried = tune.get_checkpoint()
-    folder = config["checkpoint"] if retried is None else retried.path
-    state = None if folder is None else _state(Path(folder))
-    weights = None
-    if state is None and meta["data"]["aux"] is not None:
-        weights = pretrained(study, hyperparameters, data, where)
-    engine = Engine(family, data, where)
-    lane = engine.join(hyperparameters, meta["seed"], meta["space"]["epochs"], state=state, weights=weights)
-    if state is not None and state.progress.done:
-        yield _last_epoch(study, config["trial"], lane, state), engine
+    start = begin(config if retried is None else {**config, "checkpoint": retried.path}, device())
+    engine = start.engine()
+    lane = start.join(engine)
+    if (last := start.last_epoch(lane)) is not None:
+        yield last, engine
     for result in engine.epochs():
         yield result, engine
+
+
+@dataclass(frozen=True)
+class Start:
+    """All that a trial's training begins with, here or at a lane server."""
+
+    study: Study
+    trial: int
+    config: Config
+    data: TrainingData
+    state: LaneState | None
+    """Where it goes on."""
+    weights: dict[str, torch.Tensor] | None
+    """Pre-trained ones, of a trial that doesn't go on."""
+    device: str
+
+    def engine(self) -> Engine:
+        """A new engine that it can be trained on."""
+        meta = self.study.meta
+        return Engine(get_family(meta["family"]), self.data, self.device, objective=meta["objective"]["metric"])
+
+    def join(self, engine: Engine) -> int:
+        """Make it a lane of `engine`; returns the lane's number."""
+        meta = self.study.meta
+        return engine.join(self.config, meta["seed"], meta["space"]["epochs"], state=self.state, weights=self.weights)
+
+    def last_epoch(self, lane: int) -> EpochResult | None:
+        """The last epoch, once more, of a trial that was cut off after it and before its end; else None.
+
+        Tune needs a report to end a trial.
+        """
+        if self.state is None or not self.state.progress.done:
+            return None
+        progress = self.state.progress
+        (event,) = (e for e in self.study.trial(self.trial).epochs if e["epoch"] == progress.epoch)
+        return EpochResult(
+            lane=lane,
+            epoch=event["epoch"],
+            metrics={name: math.nan if v is None else v for name, v in event["metrics"].items()},
+            value=event["value"],
+            best=event["best"],
+            done=True,
+            failed=False,
+            reason=progress.reason,
+            seconds=event["seconds"],
+        )
+
+
+def begin(config: dict[str, Any], where: str) -> Start:
+    """Read what the trainable's `config` names. Raises what is wrong with it."""
+    study = Study.open(Path(config["study"]))
+    meta = study.meta
+    own = get_family(meta["family"]).config.from_dict(config["params"])
+    data = load_data(meta["data"], own, meta["family"])
+    state = None if config["checkpoint"] is None else _state(Path(config["checkpoint"]))
+    weights = None
+    if state is None and meta["data"]["aux"] is not None:
+        weights = pretrained(study, own, data, where)
+    return Start(study, config["trial"], own, data, state, weights, where)
 
 
 def _state(folder: Path) -> LaneState | None:
@@ -97,22 +145,6 @@ def _state(folder: Path) -> LaneState | None:
         return LaneState.load(folder)
     except DataError:
         return None
-
-
-def _last_epoch(study: Study, trial: int, lane: int, state: LaneState) -> EpochResult:
-    """The last epoch, once more: its trial was cut off after it and before its end. Tune needs a report to end one."""
-    (event,) = (e for e in study.trial(trial).epochs if e["epoch"] == state.progress.epoch)
-    return EpochResult(
-        lane=lane,
-        epoch=event["epoch"],
-        metrics={name: math.nan if v is None else v for name, v in event["metrics"].items()},
-        value=event["value"],
-        best=event["best"],
-        done=True,
-        failed=False,
-        reason=state.progress.reason,
-        seconds=event["seconds"],
-    )
 
 
 def pretrained(study: Study, config: Config, data: TrainingData, where: str) -> dict[str, torch.Tensor]:
@@ -154,13 +186,9 @@ def _loaded(path: Path) -> dict[str, torch.Tensor] | None:
     return loaded
 
 
-def _result(trial: int, epoch: int, *, failed: bool, reason: str, **fields: Any) -> dict[str, Any]:
-    empty = {"value": math.nan, "best": False, "done_by_itself": True, "metrics": {}, "seconds": 0.0}
-    return {**empty, "trial": trial, "epoch": epoch, "failed": failed, "reason": reason, **fields}
-
-
-def _report(trial: int, result: EpochResult, engine: Engine) -> None:
-    report = _result(
+def epoch_report(trial: int, result: EpochResult) -> dict[str, Any]:
+    """What Tune is told of a lane's epoch."""
+    return report(
         trial,
         result.epoch,
         failed=result.failed,
@@ -171,21 +199,18 @@ def _report(trial: int, result: EpochResult, engine: Engine) -> None:
         metrics=result.metrics,
         seconds=result.seconds,
     )
+
+
+def _report(trial: int, result: EpochResult, engine: Engine) -> None:
     if result.failed:
-        tune.report(report)
+        tune.report(epoch_report(trial, result))
         return
     with tempfile.TemporaryDirectory() as folder:
-        engine.state(result.lane).save(Path(folder))
-        write_predictions(engine.predictions(result.lane), Path(folder) / PREDICTIONS)
-        tune.report(report, checkpoint=tune.Checkpoint.from_directory(folder))
+        write_checkpoint(engine, result.lane, Path(folder))
+        tune.report(epoch_report(trial, result), checkpoint=tune.Checkpoint.from_directory(folder))
 
 
-def write_predictions(predictions: Predictions, path: Path) -> None:
-    """Development predictions as CSV: id, label, predicted, and a posterior per class."""
-    classes = predictions.classes
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "label", "predicted", *classes])
-        for id_, label, row in zip(predictions.ids, predictions.labels, predictions.posteriors, strict=True):
-            posteriors = [repr(float(p)) for p in row]
-            writer.writerow([id_, classes[int(label)], classes[int(row.argmax())], *posteriors])
+def write_checkpoint(engine: Engine, lane: int, folder: Path) -> None:
+    """A lane's state, and what its best epoch predicts of the development set."""
+    engine.state(lane).save(folder)
+    write_predictions(engine.predictions(lane), folder / PREDICTIONS)

@@ -118,6 +118,18 @@ def test_a_failed_trial_keeps_its_reason_and_its_good_epochs(study: Study, track
     assert [call[0] for call in tracker.told] == ["start", "epoch", "end"]
 
 
+def test_winners_by_further_metrics_go_to_mlflow_too(study: Study, tracker: Tracker) -> None:
+    journal = Journal(study, tracker, None)
+    own = trial(study)
+    journal.on_trial_start(0, [], own)
+    report(journal, own, 1, done_by_itself=True, reason="all epochs done")
+    checkpoint = study.trial(0).checkpoint
+    assert checkpoint is not None
+    (checkpoint / "model-dev_ccc_valence.safetensors").touch()
+    journal.on_trial_complete(0, [], own)
+    assert "model-dev_ccc_valence.safetensors" in tracker.told[-1][4]
+
+
 def test_a_number_that_json_lacks_is_null(study: Study, tracker: Tracker) -> None:
     journal = Journal(study, tracker, None)
     own = trial(study)

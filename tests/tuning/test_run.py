@@ -186,6 +186,7 @@ def test_a_finished_search_is_resumed_only_to_send_what_mlflow_has_not_got(work:
         (["--space", "small.yaml", "--data", "data", "--protocol", "los"], "did you mean loso"),
         (["--space", "small.yaml", "--data", "data", "--set", "gama=1"], "gama: unknown hyperparameter"),
         (["--space", "small.yaml", "--data", "data", "--tracking-uri", "http://127.0.0.1:9"], "http://127.0.0.1:9"),
+        (["--space", "small.yaml", "--data", "data", "--objective", "dev_us"], "objective dev_us: no such metric"),
         (["--space", "small.yaml", "--data", "data", "--aux", "other"], "prepare both with the same sersearch"),
         (["--space", "small.yaml", "--data", "data", "--seed", "-1"], "--seed"),
         (["--space", "small.yaml", "--data", "data", "--set", "hidden=100000000000"], "params: the model of"),

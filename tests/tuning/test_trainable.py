@@ -60,6 +60,7 @@ def study(tmp_path: Path) -> Study:
         "protocol": Protocol("loso", "s0").to_dict(),
     }
     meta = {"family": "aae", "seed": 0, "data": section, "space": {"epochs": EPOCHS, "fixed": PARAMS}}
+    meta["objective"] = {"metric": "dev_ua", "mode": "max"}
     return Study.create("one", meta, tmp_path / "studies")
 
 

@@ -1,0 +1,161 @@
+"""Steps of the ladder: the engine against a plain PyTorch loop, lanes, and what the paper's grid takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from benchmarks.rows import Row, paired
+from sersearch.data.batches import SegmentView, TrainingData, training_data
+from sersearch.data.protocols import Protocol, Split
+from sersearch.data.table import FeatureTable
+from sersearch.families import get_family
+from sersearch.families.ladder.config import LadderConfig
+from sersearch.family import ModelSpec, Noise
+from sersearch.training import Engine
+from sersearch.training.lane import Lane
+from sersearch.training.network import Stack
+
+FAMILY = get_family("ladder")
+PAPER = LadderConfig()
+GRID, LABELLED, UNLABELLED, EPOCHS = 66, 18_346, 175_196, 100
+"""The paper's search: points, training utterances (section IV-A), and epochs, here over the unlabelled set."""
+
+
+def rows(quick: bool) -> Iterator[Row]:
+    """On the CPU with one thread, and on a GPU where there is one."""
+    torch.set_num_threads(1)
+    steps = 2 if quick else 8
+    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+        small, large = table(88), table(6373)
+        for name, data in (("88-d", small), ("6373-d", large)):
+            yield against_plain(name, data, device, steps)
+            for lanes in (4, 16) if quick else (4, 8, 16):
+                yield fused(name, data, device, lanes, max(steps // 4, 1))
+        yield grid(large, device, steps)
+
+
+def table(dims: int) -> TrainingData:
+    """Random vectors with random attributes: 512 labelled and 512 unlabelled utterances, and 64 to develop."""
+    count, rng = 1088, np.random.default_rng(0)
+    names = [f"u{number:04d}" for number in range(count)]
+    columns: dict[str, Any] = dict.fromkeys(("start", "end", "gender", "condition", "sentence", "emotion", "split"))
+    columns |= {"id": names, "path": names, "audio_sha256": names, "speaker": "s", "corpus": "random"}
+    columns |= {name: rng.normal(size=count) for name in ("activation", "valence", "dominance")}
+    made = FeatureTable(
+        root=Path("random"),
+        card={"features": "functionals", "dims": dims, "frame_rate": None, "hash": "0"},
+        corpus={"corpus": "random", "synthetic": True, "attribute_scale": None},
+        utterances=pd.DataFrame(columns),
+        frames=rng.normal(size=(count, dims)).astype(np.float32),
+        offsets=np.arange(count + 1),
+    )
+    split = Split(Protocol("speaker"), np.arange(512), np.arange(512, 1024), np.arange(1024, count))
+    return training_data(made, split, SegmentView(1, 1), "attributes")
+
+
+class Step:
+    """One step, an unlabelled and a labelled mini-batch, of one configuration in one or more lanes."""
+
+    def __init__(self, data: TrainingData, device: str, lanes: int = 1, config: LadderConfig = PAPER) -> None:
+        network = Engine(FAMILY, data, device)._network(config)
+        configs = [replace(config, alpha=0.5 * k / lanes) for k in range(lanes)]
+        initial = [network.initial(0) for _ in configs]
+        lanes_ = [Lane(c, 0, 1, w, network.slots(w), network.place(w)) for c, w in zip(configs, initial, strict=True)]
+        self.stack, self.device = Stack(network, lanes_), device
+        indices = next(FAMILY.plan(config, data, np.random.default_rng(0)))
+        self.batch = data.train.batch(indices, network.device, network.dtype)
+        self.labelled = data.train.labelled_tasks(indices)
+
+    def __call__(self) -> float:
+        """Run it; returns its seconds."""
+        started = time.perf_counter()
+        self.stack.train_step(0, [self.batch], [self.labelled])
+        return finished(started, self.device)
+
+
+class TorchNoise(Noise):
+    """Random numbers as a plain loop draws them."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal numbers."""
+        return torch.randn(shape, device=self._device)
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Numbers in [0, 1)."""
+        return torch.rand(shape, device=self._device)
+
+
+class Plain:
+    """The same networks and losses in an ordinary loop: `backward`, and torch.optim's NAdam."""
+
+    def __init__(self, data: TrainingData, device: str) -> None:
+        torch.manual_seed(0)
+        spec = ModelSpec(dims=data.dims, frames=1, labels=data.labels)
+        self.model = FAMILY.build(PAPER, spec).to(device).train()
+        self.phases = FAMILY.phases(PAPER, spec)
+        self.hp = SimpleNamespace(**{n: torch.tensor(v, device=device) for n, v in PAPER.lanes().items()})
+        self.optimizer = torch.optim.NAdam(self.model.parameters(), lr=PAPER.learning_rate, foreach=True)
+        indices = next(FAMILY.plan(PAPER, data, np.random.default_rng(0)))
+        self.batch = data.train.batch(indices, torch.device(device), torch.float32)
+        self.noise, self.device = TorchNoise(device), device
+
+    def __call__(self) -> float:
+        """Run it; returns its seconds."""
+        started = time.perf_counter()
+        for phase in self.phases:
+            self.optimizer.zero_grad()
+            phase.loss(self.model, self.batch, self.hp, self.noise)[phase.minimise].backward()
+            self.optimizer.step()
+        return finished(started, self.device)
+
+
+def finished(started: float, device: str) -> float:
+    """Seconds since `started`, the device's work included."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def against_plain(name: str, data: TrainingData, device: str, steps: int) -> Row:
+    """One lane against the plain loop."""
+    ours, plain = Step(data, device), Plain(data, device)
+    ours(), plain()
+    alone, loop = paired(ours, plain, steps)
+    note = f"{1000 * alone:.0f} against {1000 * loop:.0f} ms, 256 unlabelled and 256 labelled vectors, MTL, {device}"
+    return Row(f"ladder step, {name}, one lane against a plain PyTorch loop", f"x {alone / loop:.2f}", "<= 1", note)
+
+
+def fused(name: str, data: TrainingData, device: str, lanes: int, steps: int) -> Row:
+    """A step of several lanes as one model against as many single ones."""
+    single, together = Step(data, device), Step(data, device, lanes)
+    single(), together()
+    alone, all_ = paired(single, together, steps)
+    note = f"{1000 * all_:.0f} ms for {lanes}, {1000 * alone:.0f} ms for one, {device}"
+    return Row(f"{lanes} lanes against {lanes} single ones, ladder, {name}", f"x {lanes * alone / all_:.2f}", "", note)
+
+
+def grid(data: TrainingData, device: str, steps: int) -> Row:
+    """The whole grid of one architecture, from a measured step."""
+    step = Step(data, device)
+    step()
+    took = sorted(step() for _ in range(steps))[steps // 2]
+    hours = GRID * EPOCHS * (UNLABELLED // PAPER.batch_size) * took / 3600
+    return Row(
+        f"the paper's grid: {GRID} points, {LABELLED} + {UNLABELLED} utterances, {EPOCHS} epochs over the latter",
+        f"{hours:.0f} hours, one by one",
+        "",
+        f"projected from a step of {1000 * took:.0f} ms, without evaluation; one process, {device}",
+    )

@@ -1,0 +1,190 @@
+"""A search with lanes through Ray Tune: the same as one without, whichever of its processes dies on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sersearch.study import Study
+from sersearch.tuning.run import _lanes
+from sersearch.tuning.space import load_space
+from tests.synthetic import make_table, write_table
+
+SPACE = """
+name: small
+doc: a small search
+family: aae
+features: spectrogram
+search:
+  alpha: {choices: [0.2, 0.6]}
+  learning_rate: {choices: [0.003, 0.01, 1.0e+30]}
+fixed: {channels: [2, 3, 4], hidden: 5, batch_size: 8, segment_frames: 32, segment_hop: 32}
+method: grid
+pruning: {kind: none}
+trials: 6
+epochs: 12
+time: seconds
+"""
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("work")
+    write_table(folder / "data", make_table())
+    (folder / "small.yaml").write_text(SPACE)
+    return folder
+
+
+def start(work: Path, *args: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "sersearch", "tune", *args],
+        cwd=work,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def search(work: Path, name: str, *args: str) -> subprocess.Popen[str]:
+    options = ["--space", "small.yaml", "--data", "data", "--protocol", "loso", "--test-speaker", "s0", "--name", name]
+    return start(work, *options, *args)
+
+
+def ended(work: Path, running: subprocess.Popen[str], name: str) -> Study:
+    output, _ = running.communicate(timeout=400)
+    assert running.returncode == 0, output
+    return Study.open(name, work / "studies")
+
+
+@pytest.fixture(scope="module")
+def whole(work: Path) -> Study:
+    """A search without lanes that nothing disturbed."""
+    return ended(work, search(work, "undisturbed"), "undisturbed")
+
+
+def assert_same(study: Study, whole: Study) -> None:
+    """The same trials, epochs and ends; metrics within rounding."""
+    assert len(study.trials()) == len(whole.trials()) == 6
+    for one, other in zip(study.trials(), whole.trials(), strict=True):
+        assert (one.number, one.params, one.searched) == (other.number, other.params, other.searched)
+        assert (one.state, one.reason) == (other.state, other.reason)
+        assert len(one.epochs) == len(other.epochs)
+        for epoch, expected in zip(one.epochs, other.epochs, strict=True):
+            assert {**epoch, **dict.fromkeys(("metrics", "seconds", "time", "checkpoint"))} == {
+                **expected,
+                **dict.fromkeys(("metrics", "seconds", "time", "checkpoint")),
+            }
+            assert epoch["metrics"] == pytest.approx(expected["metrics"], rel=1e-4, abs=1e-6)
+        assert (one.checkpoint is None) == (other.checkpoint is None)
+
+
+def until(study: Path, running: subprocess.Popen[str], holds: Callable[[list[dict[str, object]]], bool]) -> None:
+    """Wait until something holds of the journal."""
+    deadline = time.monotonic() + 300
+    journal = study / "trials.jsonl"
+    while not journal.is_file() or not holds([json.loads(line) for line in _whole_lines(journal)]):
+        assert running.poll() is None, running.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _whole_lines(journal: Path) -> list[str]:
+    return [line for line in journal.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def reached(epoch: int) -> Callable[[list[dict[str, object]]], bool]:
+    return lambda events: any(e["event"] == "epoch" and e["epoch"] >= epoch for e in events)  # type: ignore[operator]
+
+
+def descendants(root: int) -> Iterator[tuple[int, str]]:
+    """Processes that `root` started, and those that they did, with their titles."""
+    parents: dict[int, tuple[int, str]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            parents[int(folder.name)] = (parent, (folder / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue
+    found = {root}
+    while more := {pid for pid, (parent, _) in parents.items() if parent in found} - found:
+        found |= more
+    yield from ((pid, parents[pid][1]) for pid in found - {root})
+
+
+def kill_one(running: subprocess.Popen[str], title: str) -> None:
+    pids = [pid for pid, name in descendants(running.pid) if title in name]
+    assert pids, sorted(descendants(running.pid))
+    os.kill(pids[0], signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_search_with_lanes_is_the_one_without(work: Path, whole: Study) -> None:
+    study = ended(work, search(work, "lanes", "--lanes", "3"), "lanes")
+    assert study.meta["lanes"] == 3
+    assert {t.state for t in study.trials()} == {"complete", "failed"}
+    assert_same(study, whole)
+
+
+@pytest.mark.slow
+def test_whichever_process_is_killed_the_search_ends_as_the_undisturbed(work: Path, whole: Study) -> None:
+    folder = work / "studies" / "killed"
+    running = search(work, "killed", "--lanes", "3")
+    for title, epoch in (("LaneServer", 3), ("ray::ImplicitFunc", 6)):
+        until(folder, running, reached(epoch))
+        kill_one(running, title)
+    until(folder, running, reached(8))
+    os.killpg(running.pid, signal.SIGKILL)
+    running.communicate()
+    again = start(work, "--resume", "killed")
+    until(folder, again, reached(10))
+    assert any("LaneServer" in name for _, name in descendants(again.pid)), "it goes on with lanes"
+    assert_same(ended(work, again, "killed"), whole)
+
+
+@pytest.mark.slow
+def test_a_stopped_trial_s_lane_is_given_on(work: Path) -> None:
+    """More trials than lanes, of which ASHA stops some: all of them end, and each from its own doing."""
+    text = SPACE.replace("kind: none", "kind: asha, grace_epochs: 1, reduction_factor: 2")
+    text = text.replace("epochs: 12", "epochs: 5").replace("[0.003, 0.01,", "[0.03, 0.1,")
+    (work / "asha.yaml").write_text(text.replace("[0.2, 0.6]", "[0.1, 0.2, 0.4, 0.6]"))
+    options = ["--space", "asha.yaml", "--data", "data", "--protocol", "loso", "--test-speaker", "s0"]
+    running = start(work, *options, "--name", "asha", "--lanes", "2", "--concurrency", "2")
+    study = ended(work, running, "asha")
+    assert len(study.trials()) == 12
+    states = [t.state for t in study.trials()]
+    assert set(states) == {"complete", "pruned", "failed"}
+    for trial in study.trials():
+        if trial.state == "pruned":
+            assert len(trial.epochs) in (1, 2, 4)
+        assert [e["epoch"] for e in trial.epochs] == list(range(1, len(trial.epochs) + 1))
+
+
+def test_a_client_needs_no_torch(tmp_path: Path) -> None:
+    """Nor does the trainable that Tune sends to it."""
+    code = """
+import pickle, sys
+from functools import partial
+import cloudpickle
+from sersearch.tuning import client
+cloudpickle.loads(cloudpickle.dumps(partial(client.train, servers=["one"])))
+import ray.tune.trainable.function_trainable
+heavy = ("torch", "optuna", "mlflow", "sersearch.training", "sersearch.tuning.trainable", "sersearch.families")
+print([name for name in heavy if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("meta", "lanes"), [({"lanes": 5}, 5), ({"lanes": "auto"}, 1), ({}, 1)])
+def test_lanes_without_a_gpu(tmp_path: Path, meta: dict[str, object], lanes: int) -> None:
+    study = Study.create("one", meta, tmp_path)
+    assert _lanes(study, load_space("aae_alpha_beta"), gpus=0) == lanes
