@@ -48,6 +48,8 @@ def step(
     rate = hp[optimizer.learning_rate]
     if optimizer.kind != "sgd":
         _advance(slots)
+        rates = _adam_rates(slots, rate) if optimizer.kind == "adam" else _nadam_rates(slots, rate)
+        correction = (1 - BETA2 ** slots["step"]).rsqrt()
     for name, gradient in gradients.items():
         parameter = parameters[name]
         own = {
@@ -59,8 +61,7 @@ def step(
             momentum = hp[optimizer.momentum] if optimizer.momentum else torch.zeros_like(rate)
             _sgd(parameter, gradient, own["momentum"], rate, momentum)
         else:
-            rates = _adam_rates(slots, rate) if optimizer.kind == "adam" else _nadam_rates(slots, rate)
-            _adam(parameter, gradient, own["exp_avg"], own["exp_avg_sq"], slots["step"], *rates)
+            _adam(parameter, gradient, own["exp_avg"], own["exp_avg_sq"], correction, *rates)
         for slot, old in before.items():
             assert moving is not None
             tensor = own[slot] if slot else parameter
@@ -96,17 +97,17 @@ def _adam(
     gradient: Tensor,
     exp_avg: Tensor,
     exp_avg_sq: Tensor,
-    count: Tensor,
+    correction: Tensor,
     gradient_rate: Tensor | None,
     mean_rate: Tensor,
 ) -> None:
     exp_avg.lerp_(gradient, 1 - BETA1)
     exp_avg_sq.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
-    correction = _like((1 - BETA2**count).rsqrt(), exp_avg_sq)
-    denominator = exp_avg_sq.sqrt().mul_(correction).add_(EPSILON)
-    parameter.addcdiv_(exp_avg * _like(-mean_rate, parameter), denominator)
+    denominator = exp_avg_sq.sqrt().mul_(_like(correction, exp_avg_sq)).add_(EPSILON)
+    change = exp_avg * _like(-mean_rate, parameter)
     if gradient_rate is not None:
-        parameter.addcdiv_(gradient * _like(-gradient_rate, parameter), denominator)
+        change.addcmul_(gradient, _like(-gradient_rate, parameter))
+    parameter.addcdiv_(change, denominator)
 
 
 def _like(coefficient: Tensor, tensor: Tensor) -> Tensor:

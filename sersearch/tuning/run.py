@@ -301,7 +301,7 @@ def _fit(study: Study, space: SearchSpace, concurrency: int | None, tracker: Any
 
     from sersearch.tuning.asha import overdue, scheduler
     from sersearch.tuning.journal import Journal
-    from sersearch.tuning.search import StudySearcher
+    from sersearch.tuning.search import StudySearcher, most_at_once
 
     started = not ray.is_initialized()
     if started:
@@ -313,7 +313,8 @@ def _fit(study: Study, space: SearchSpace, concurrency: int | None, tracker: Any
         for record in overdue(space, study.trials()):
             journal.end_pruned(record.number, record.epochs[-1]["epoch"])
         searcher = StudySearcher(space, study.meta["seed"], study.trials(), study.folder)
-        with _trainable(study, space, min(searcher.left, concurrency or searcher.left)) as (train, at_once):
+        asked = concurrency or (most_at_once(space) if space.method == "tpe" else searcher.left)
+        with _trainable(study, space, min(searcher.left, asked)) as (train, at_once):
             rt.Tuner(
                 train,
                 tune_config=rt.TuneConfig(
@@ -322,7 +323,7 @@ def _fit(study: Study, space: SearchSpace, concurrency: int | None, tracker: Any
                     search_alg=searcher,
                     scheduler=scheduler(space, study.trials()),
                     num_samples=searcher.left,
-                    max_concurrent_trials=concurrency or at_once,
+                    max_concurrent_trials=concurrency or min(at_once, asked),
                     reuse_actors=True,
                     trial_name_creator=lambda trial: f"trial-{trial.config['trial']:04d}",
                     trial_dirname_creator=lambda trial: f"trial-{trial.config['trial']:04d}",

@@ -37,6 +37,11 @@ def startup_trials(budget: int) -> int:
     return max(2, min(10, budget // 4))
 
 
+def most_at_once(space: SearchSpace) -> int:
+    """Trials that TPE may have running at a time: a quarter of the budget, or it would choose most of them blindly."""
+    return max(startup_trials(space.trials), space.trials // 4)
+
+
 def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
     """An Optuna distribution per searched hyperparameter, chosen by the type of the config's field."""
     family = get_family(space.family)

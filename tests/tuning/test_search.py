@@ -19,7 +19,7 @@ from ray.tune.search import Searcher
 from sersearch.errors import ConfigError
 from sersearch.study import TrialRecord
 from sersearch.tuning.asha import scheduler
-from sersearch.tuning.search import StudySearcher, startup_trials
+from sersearch.tuning.search import StudySearcher, most_at_once, startup_trials
 from sersearch.tuning.space import SearchSpace, load_space
 
 STATES = {"complete": {"done_by_itself": True}, "pruned": {"done_by_itself": False}, "failed": {"failed": True}}
@@ -436,3 +436,9 @@ def test_a_constraint_that_hardly_a_point_keeps_is_an_error_and_no_endless_searc
     space = constrained(search={"alpha": continuum, "beta": continuum}, constraint="alpha + beta <= 1e-9")
     with pytest.raises(ConfigError, match=r"of 1000 points that tpe suggested none keeps alpha \+ beta <= 1e-09"):
         StudySearcher(space, 0, [], tmp_path).suggest("t0")
+
+
+def test_tpe_runs_no_more_trials_at_a_time_than_it_can_learn_from() -> None:
+    space = load_space("aae_alpha_beta")
+    found = [most_at_once(space.changed(trials=n)) for n in (4, 12, 24, 200)]
+    assert found == [2, 3, 6, 50]
