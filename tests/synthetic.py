@@ -107,8 +107,8 @@ def write_table(folder: Path, table: FeatureTable) -> Path:
     """`table` as `sersearch prep` would have written it."""
     rows = table.utterances.astype(object).where(table.utterances.notna(), None).to_dict("records")
     for number, row in enumerate(rows):
-        row["features"] = table[number].tolist()
-    path = folder / "spectrogram" / "part-00000.parquet"
+        row["features"] = (table[number][0] if table.card["frame_rate"] is None else table[number]).tolist()
+    path = folder / table.card["features"] / "part-00000.parquet"
     path.parent.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows, schema=feature_schema(table.card)), path)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
