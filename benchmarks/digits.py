@@ -30,12 +30,14 @@ LABELLED, TESTED = 100, 500
 CONFIG = LadderConfig(learning_rate=5e-3, noise_variance=0.1, batch_size=100, hidden=(128, 64), epoch_over="unlabelled")
 """Beside the ladder paper's network this one is small, its rate high and its noise low: 64 pixels, a hundred labels."""
 EPOCHS = 20
+SEEDS = range(100, 110)
+"""Not those by which the above was chosen."""
 
 
 def rows(quick: bool) -> Iterator[Row]:
     """Test accuracies with and without unlabelled digits, and the paired test over seeds."""
     torch.set_num_threads(1)
-    seeds = range(2 if quick else 10)
+    seeds = SEEDS[:2] if quick else SEEDS
     with_pool, without = accuracies(CONFIG, seeds), accuracies(replace(CONFIG, setting="L"), seeds)
     gain = np.subtract(with_pool, without)
     p = ttest_rel(with_pool, without, alternative="greater").pvalue
@@ -54,9 +56,9 @@ def accuracies(config: LadderConfig, seeds: Sequence[int]) -> list[float]:
 
 
 def accuracy(config: LadderConfig, seed: int) -> float:
-    """Train on the digits labelled under `seed`; setting L passes its labels as often as UL does."""
+    """Train on the digits labelled under `seed`; setting L makes as many steps as UL, which makes two a mini-batch."""
     data = digits(seed)
-    passes = 1 if config.setting == "UL" else (len(data.train) - LABELLED) // config.batch_size
+    passes = 1 if config.setting == "UL" else 2 * ((len(data.train) - LABELLED) // config.batch_size)
     for result, _ in fit(get_family("ladder"), config, data, seed, epochs=EPOCHS * passes):
         last = result.metrics["dev_wa"]
     return last

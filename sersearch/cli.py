@@ -235,8 +235,7 @@ def tune(
     if dry_run:
         return progress.show_dry_run(request, run.dry_run(request))
     with _interruptible(), progress.Live() as live:
-        study = run.tune(request, live)
-    progress.summary(study)
+        run.tune(request, live)
 
 
 def _lanes(text: str) -> int | Literal["auto"]:
@@ -284,8 +283,7 @@ def _resume(
     if extra := sorted(given - {"--resume", "--studies", "--concurrency", "--tracking-uri"}):
         raise ConfigError(f"--resume goes on with a study as it was begun; leave out {', '.join(extra)}")
     with _interruptible(), progress.Live(Study.open(name, studies)) as live:
-        study = run.resume(name, studies, live, concurrency, tracking_uri)
-    progress.summary(study)
+        run.resume(name, studies, live, concurrency, tracking_uri)
 
 
 @contextmanager

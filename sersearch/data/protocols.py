@@ -40,8 +40,9 @@ class Protocol:
 
     Unlabelled utterances train wherever their speaker may. With `unlabeled_condition`, of a corpus with noisy copies,
     labels come from clean speech and unlabelled utterances from that condition (Leem et al., Interspeech 2021): clean
-    rows train and develop, the training side's rows in that condition train without their labels, and the test part
-    has its utterances in all conditions.
+    rows train and develop, rows in that condition train without their labels, and the test part has its utterances in
+    all conditions. Those rows are the official split's unlabelled part, where it has one in that condition, and else
+    the training side's, so noisy copies of what is labelled.
 
     Raises :class:`ConfigError` for an unknown name, an option
     of another protocol, or a fold that isn't there.
@@ -214,16 +215,22 @@ def _parts(protocol: Protocol, table: FeatureTable, target: str) -> tuple[Protoc
 def _conditions(unlabelled: str, table: FeatureTable, parts: Mapping[str, Any], side: np.ndarray) -> dict[str, Any]:
     """Parts of a corpus with noisy copies: labels from clean rows, unlabelled ones of one condition."""
     condition = table.utterances["condition"].to_numpy(object)
-    there = sorted({name for name in condition if isinstance(name, str)} - {"clean"})
+    there = sorted({name for name in condition if isinstance(name, str)})
     if unlabelled not in there:
         way = one_of(unlabelled, there) if there else "prepare it with --noise, which adds noisy copies"
         raise DataError(f"{table.root}: --unlabeled-condition {unlabelled}: no utterance is of this condition; {way}")
     clean = condition == "clean"
+    pool = (side == _TRAIN) & (condition == unlabelled)
+    if unlabelled == "clean":
+        pool &= parts["unlabelled"]
+    elif (official := pool & (table.utterances["split"] == "unlabelled").to_numpy(bool)).any():
+        pool = official
+    noisy = {f"dev {name}": parts["dev"] & (condition == name) for name in there if name != "clean"}
     return {
         "train": parts["train"] & clean,
-        "unlabelled": (side == _TRAIN) & (condition == unlabelled),
+        "unlabelled": pool,
         "dev": parts["dev"] & clean,
-        **{f"dev {name}": parts["dev"] & (condition == name) for name in there},
+        **{name: rows for name, rows in noisy.items() if rows.any()},
     }
 
 

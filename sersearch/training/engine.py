@@ -67,6 +67,9 @@ class Engine:
         """Epochs are compared by the development metric `objective`; None: the family's."""
         self.family, self.data = family, data
         self.objective = objective or family.objective(data.labels)
+        self._watched = tuple(f"_{condition}" for condition in data.dev_by_condition)
+        if self.objective.endswith(self._watched):
+            raise ConfigError(f"objective {self.objective}: labels in noise are watched, never selected by")
         self.device, self.dtype = torch.device(device), dtype
         self._spec = ModelSpec(dims=data.dims, frames=data.train.view.frames, labels=data.labels)
         if self.device.type == "cuda":
@@ -205,13 +208,14 @@ class Engine:
         self, number: int, lane: Lane, metrics: dict[str, float], outputs: dict[str, Tensor], seconds: float
     ) -> EpochResult:
         epoch = lane.progress.epoch + 1
+        minded = {n: v for n, v in metrics.items() if n != "learning_rate" and not n.endswith(self._watched)}
         if self.objective not in metrics:
-            there = [name for name in metrics if name.startswith("dev_") and not name.startswith("dev_loss_")]
+            there = [n for n in minded if n.startswith("dev_") and not n.startswith("dev_loss_")]
             raise ConfigError(
                 f"objective {self.objective}: no such metric for this target; {one_of(self.objective, there)}"
             )
         value = metrics[self.objective]
-        bad = [n for n, v in metrics.items() if not math.isfinite(v) and n != "learning_rate"]
+        bad = [n for n, v in minded.items() if not math.isfinite(v)]
         problem = f"{bad[0]} is {metrics[bad[0]]} in epoch {epoch}" if bad else ""
         kept = {name: metrics[name] for name in self.family.kept(self.data.labels)}
         best = lane.finish_epoch(value, outputs, problem, kept)

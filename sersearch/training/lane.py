@@ -106,7 +106,7 @@ class Lane:
         self.weights = _clone(self.best_weights)
         for slots in self.slots.values():  # moments of the weights that were thrown away
             for name, tensor in slots.items():
-                tensor.fill_(1 if name == "mu_product" else 0)
+                tensor.fill_(1 if name.startswith("mu_product/") else 0)
         if rate * progress.rate_scale < rule.minimum:
             progress.done, progress.reason = True, f"learning rate below {rule.minimum:g}"
 

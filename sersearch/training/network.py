@@ -61,8 +61,7 @@ class Network:
 
     def place(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Copies on this network's device and in its dtype, save counts, which stay in float64."""
-        counts = ("step", "mu_product")
-        return {n: t.to(self.device, copy=True) if n in counts else self._place(t) for n, t in tensors.items()}
+        return {n: t.to(self.device, copy=True) if optim.is_count(n) else self._place(t) for n, t in tensors.items()}
 
     def slots(self, weights: Weights) -> dict[str, optim.Slots]:
         """Fresh optimiser state of every phase."""

@@ -17,7 +17,10 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # of Adam and NAdam, torch.optim's def
 MOMENTUM_DECAY = 4e-3  # NAdam's psi
 
 Slots = dict[str, Tensor]
-"""State of one optimiser: `<slot>/<parameter>` as shaped as the parameter, `step` and `mu_product` as the lanes."""
+"""State of one optimiser: `<slot>/<parameter>` as shaped as the parameter; `step/<child>` and `mu_product/<child>` as
+the lanes. Children of the model are counted apart, as torch.optim counts parameters: where two phases share a state, a
+child without a gradient in one of them has made fewer steps.
+"""
 
 
 def init_slots(kind: str, parameters: Mapping[str, Tensor]) -> Slots:
@@ -25,10 +28,19 @@ def init_slots(kind: str, parameters: Mapping[str, Tensor]) -> Slots:
     names = {"sgd": ("momentum",), "adam": ("exp_avg", "exp_avg_sq"), "nadam": ("exp_avg", "exp_avg_sq")}[kind]
     slots = {f"{slot}/{name}": torch.zeros_like(p) for slot in names for name, p in parameters.items()}
     if kind != "sgd":
-        device = next(iter(parameters.values())).device
-        slots["step"] = torch.zeros((), dtype=torch.float64, device=device)
-        slots["mu_product"] = torch.ones((), dtype=torch.float64, device=device)
+        for name, parameter in parameters.items():
+            slots[f"step/{_child(name)}"] = torch.zeros((), dtype=torch.float64, device=parameter.device)
+            slots[f"mu_product/{_child(name)}"] = torch.ones((), dtype=torch.float64, device=parameter.device)
     return slots
+
+
+def is_count(slot: str) -> bool:
+    """Whether a slot counts a child's steps: it is float64 and of the lanes' shape, whatever the parameters are."""
+    return slot.startswith(("step/", "mu_product/"))
+
+
+def _child(name: str) -> str:
+    return name.split(".")[0]
 
 
 @torch.no_grad()
@@ -46,10 +58,9 @@ def step(
     they move at all, as booleans (() or (K,)).
     """
     rate = hp[optimizer.learning_rate]
-    if optimizer.kind != "sgd":
-        _advance(slots)
-        rates = _adam_rates(slots, rate) if optimizer.kind == "adam" else _nadam_rates(slots, rate)
-        correction = (1 - BETA2 ** slots["step"]).rsqrt()
+    rates = (
+        {} if optimizer.kind == "sgd" else _advance(optimizer.kind, slots, rate, {_child(name) for name in gradients})
+    )
     for name, gradient in gradients.items():
         parameter = parameters[name]
         own = {
@@ -61,7 +72,7 @@ def step(
             momentum = hp[optimizer.momentum] if optimizer.momentum else torch.zeros_like(rate)
             _sgd(parameter, gradient, own["momentum"], rate, momentum)
         else:
-            _adam(parameter, gradient, own["exp_avg"], own["exp_avg_sq"], correction, *rates)
+            _adam(parameter, gradient, own["exp_avg"], own["exp_avg_sq"], *rates[_child(name)])
         for slot, old in before.items():
             assert moving is not None
             tensor = own[slot] if slot else parameter
@@ -73,23 +84,27 @@ def _sgd(parameter: Tensor, gradient: Tensor, buffer: Tensor, rate: Tensor, mome
     parameter.addcmul_(buffer, _like(-rate, parameter))
 
 
-def _advance(slots: Slots) -> None:
-    slots["step"].add_(1)
-    slots["mu_product"].mul_(_mu(slots["step"]))
+Rates = tuple[Tensor, Tensor | None, Tensor]
+"""Correction of the running mean of squares, and the factors of the gradient and of its running mean in the step."""
+
+
+def _advance(kind: str, slots: Slots, rate: Tensor, children: set[str]) -> dict[str, Rates]:
+    """Count a step of `children`; by child, the rates of that step."""
+    rates: dict[str, Rates] = {}
+    for child in children:
+        count, product = slots[f"step/{child}"].add_(1), slots[f"mu_product/{child}"]
+        product.mul_(_mu(count))
+        correction = (1 - BETA2**count).rsqrt()
+        if kind == "adam":  # takes only the mean
+            rates[child] = correction, None, rate / (1 - BETA1**count)
+        else:
+            mu, mu_next = _mu(count), _mu(count + 1)
+            rates[child] = correction, rate * (1 - mu) / (1 - product), rate * mu_next / (1 - product * mu_next)
+    return rates
 
 
 def _mu(count: Tensor) -> Tensor:
     return BETA1 * (1 - 0.5 * 0.96 ** (count * MOMENTUM_DECAY))
-
-
-def _adam_rates(slots: Slots, rate: Tensor) -> tuple[Tensor | None, Tensor]:
-    """Factors of the gradient and of its running mean in the step: Adam takes only the mean."""
-    return None, rate / (1 - BETA1 ** slots["step"])
-
-
-def _nadam_rates(slots: Slots, rate: Tensor) -> tuple[Tensor | None, Tensor]:
-    mu, mu_next, product = _mu(slots["step"]), _mu(slots["step"] + 1), slots["mu_product"]
-    return rate * (1 - mu) / (1 - product), rate * mu_next / (1 - product * mu_next)
 
 
 def _adam(
@@ -126,4 +141,4 @@ def clip(gradients: Mapping[str, Tensor], largest: float, lanes: int | None) -> 
         gradient.mul_(_like(factor, gradient))
 
 
-__all__ = ["Slots", "clip", "init_slots", "step"]
+__all__ = ["Slots", "clip", "init_slots", "is_count", "step"]

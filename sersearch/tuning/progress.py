@@ -45,7 +45,10 @@ class Live:
             self._live.stop()
 
     def __call__(self, event: str, trial: int, fields: dict[str, Any]) -> None:
-        """Take in an event of the journal."""
+        """Take in an event of the journal; at the end of the search, sum it up."""
+        if event == "finished":
+            self.__exit__()
+            return summary(fields["study"])
         if event == "begin":
             self.total, self._metric = fields["trials"], label(fields["metric"])
             return

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -34,7 +35,8 @@ from sersearch.tuning.trainable import device, load_data
 OnEvent = Callable[[str, int, dict[str, Any]], None]
 """Called with what the journal gets: event (start, epoch, end), trial and fields.
 
-First with `begin`, the number of trials and the metric that is searched for.
+First with `begin`, the number of trials and the metric that is searched for; last, where nothing interrupts it, with
+`finished` and the study, before Ray ends: Ray can take the process with it.
 """
 
 SPOOL = "mlflow_spool.jsonl"
@@ -272,18 +274,40 @@ def _run(study: Study, concurrency: int | None, uri: str, on_event: OnEvent | No
         state = "interrupted"
         if on_event is not None:
             on_event("begin", -1, {"trials": study.meta["trials"], "metric": study.meta["objective"]["metric"]})
-        try:
-            _fit(study, space, concurrency, tracker, on_event)
-            state = "finished"
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"`sersearch tune --resume {study.folder}` goes on") from None
-        finally:
-            _settle(study, tracker)
-            tracker.finish(state)
-            tracker.close()
-            ids = {"experiment_id": tracker.experiment_id, "run_id": tracker.run_id}
-            study.write_meta(state=state, tracking={**study.meta["tracking"], **ids}, warnings=tracker.warnings)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(_ray())
+                _fit(study, space, concurrency, tracker, on_event)
+                state = "finished"
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(f"`sersearch tune --resume {study.folder}` goes on") from None
+            finally:
+                _settle(study, tracker)
+                tracker.finish(state)
+                tracker.close()
+                ids = {"experiment_id": tracker.experiment_id, "run_id": tracker.run_id}
+                study.write_meta(state=state, tracking={**study.meta["tracking"], **ids}, warnings=tracker.warnings)
+            if on_event is not None:
+                on_event("finished", -1, {"study": study})
     return study
+
+
+@contextmanager
+def _ray() -> Iterator[None]:
+    """The Ray that is there, or a quiet one of our own."""
+    _prepare_environment()  # before ray is imported
+    import ray
+
+    started = not ray.is_initialized()
+    try:
+        if started:
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        yield
+    finally:
+        if started:
+            # What Tune leaves in cycles refers to Ray. Collected by another thread while Ray ends, it ends the process.
+            gc.collect()
+            ray.shutdown()
 
 
 def _settle(study: Study, tracker: Any) -> None:
@@ -295,51 +319,42 @@ def _settle(study: Study, tracker: Any) -> None:
 
 
 def _fit(study: Study, space: SearchSpace, concurrency: int | None, tracker: Any, on_event: OnEvent | None) -> None:
-    _prepare_environment()  # before ray is imported
-    import ray
     import ray.tune as rt
 
     from sersearch.tuning.asha import overdue, scheduler
     from sersearch.tuning.journal import Journal
     from sersearch.tuning.search import StudySearcher, most_at_once
 
-    started = not ray.is_initialized()
-    if started:
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    try:
-        for name in ("ray", "ray.tune", "ray.train"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        journal = Journal(study, tracker, on_event)
-        for record in overdue(space, study.trials()):
-            journal.end_pruned(record.number, record.epochs[-1]["epoch"])
-        searcher = StudySearcher(space, study.meta["seed"], study.trials(), study.folder)
-        asked = concurrency or (most_at_once(space) if space.method == "tpe" else searcher.left)
-        with _trainable(study, space, min(searcher.left, asked)) as (train, at_once):
-            rt.Tuner(
-                train,
-                tune_config=rt.TuneConfig(
-                    metric="value",
-                    mode="max",
-                    search_alg=searcher,
-                    scheduler=scheduler(space, study.trials()),
-                    num_samples=searcher.left,
-                    max_concurrent_trials=concurrency or min(at_once, asked),
-                    reuse_actors=True,
-                    trial_name_creator=lambda trial: f"trial-{trial.config['trial']:04d}",
-                    trial_dirname_creator=lambda trial: f"trial-{trial.config['trial']:04d}",
-                ),
-                run_config=rt.RunConfig(
-                    name=f"run-{time.time_ns()}",
-                    storage_path=str((study.folder / "ray").resolve()),
-                    checkpoint_config=rt.CheckpointConfig(num_to_keep=1),
-                    failure_config=rt.FailureConfig(max_failures=RETRIES),
-                    callbacks=[journal],
-                    verbose=0,
-                ),
-            ).fit()
-    finally:
-        if started:
-            ray.shutdown()
+    for name in ("ray", "ray.tune", "ray.train"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    journal = Journal(study, tracker, on_event)
+    for record in overdue(space, study.trials()):
+        journal.end_pruned(record.number, record.epochs[-1]["epoch"])
+    searcher = StudySearcher(space, study.meta["seed"], study.trials(), study.folder)
+    asked = concurrency or (most_at_once(space) if space.method == "tpe" else searcher.left)
+    with _trainable(study, space, min(searcher.left, asked)) as (train, at_once):
+        rt.Tuner(
+            train,
+            tune_config=rt.TuneConfig(
+                metric="value",
+                mode="max",
+                search_alg=searcher,
+                scheduler=scheduler(space, study.trials()),
+                num_samples=searcher.left,
+                max_concurrent_trials=concurrency or min(at_once, asked),
+                reuse_actors=True,
+                trial_name_creator=lambda trial: f"trial-{trial.config['trial']:04d}",
+                trial_dirname_creator=lambda trial: f"trial-{trial.config['trial']:04d}",
+            ),
+            run_config=rt.RunConfig(
+                name=f"run-{time.time_ns()}",
+                storage_path=str((study.folder / "ray").resolve()),
+                checkpoint_config=rt.CheckpointConfig(num_to_keep=1),
+                failure_config=rt.FailureConfig(max_failures=RETRIES),
+                callbacks=[journal],
+                verbose=0,
+            ),
+        ).fit()
 
 
 @contextmanager

@@ -338,3 +338,24 @@ def test_the_card_of_attributes_has_their_moments(memory_table):
     assert card["attributes"] == ["valence"]
     assert card["parts"]["train"]["attributes"] == {"valence": {"mean": 2.0, "std": 1.0}}
     assert card["parts"]["train"]["labels"] == {}
+
+
+def test_an_official_pool_in_noise_comes_before_copies_of_what_is_labelled(spoken):
+    table = noisy(spoken, speakers=4)
+    rows = table.utterances
+    rows["split"] = rows["speaker"].map({"S00": "train", "S01": "unlabelled", "S02": "dev", "S03": "test"})
+    # As in the paper: of the development part there is no noisy copy.
+    table.utterances = rows[(rows["split"] != "dev") | (rows["condition"] == "clean")].reset_index(drop=True)
+    split = Protocol("official", unlabeled_condition="snr5").split(table)
+    pool = table.utterances.iloc[split.unlabelled]
+    assert set(pool["speaker"]) == {"S01"}
+    assert set(pool["condition"]) == {"snr5"}
+    assert split.dev_by_condition == {}
+
+
+def test_clean_speech_can_be_the_unlabelled_condition(spoken):
+    table = noisy(spoken)
+    split = Protocol("loso", "S00", unlabeled_condition="clean").split(table)
+    pool = table.utterances.iloc[split.unlabelled]
+    assert set(pool["condition"]) == {"clean"}
+    assert pool["emotion"].isna().all()

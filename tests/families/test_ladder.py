@@ -21,6 +21,9 @@ from sersearch.families.ladder.networks import Dense, Ladder
 from sersearch.families.ladder.svr import two_step
 from sersearch.family import ModelSpec, Noise, Phase
 from sersearch.training import Engine
+from sersearch.training.lane import Lane
+from sersearch.training.network import Stack
+from sersearch.training.noise import StepNoise
 from tests.families.conformance import FamilyConformance
 from tests.synthetic import make_data, make_table
 
@@ -483,3 +486,37 @@ def test_the_two_step_baseline_regresses_on_the_last_hidden_layer() -> None:
 def test_what_families_share_is_no_family() -> None:
     assert {"ladder", "decoupled_ladder"} <= set(family_names())
     assert "common" not in family_names()
+
+
+# --- the optimiser ----------------------------------------------------------------------------------------------------
+
+
+def test_both_phases_step_one_nadam_as_torch_s_does() -> None:
+    data = make_data(None, VECTORS, "attributes")
+    config = replace(SMALL, learning_rate=1e-3)
+    network = Engine(FAMILY, data, dtype=torch.float64)._network(config)
+    weights = network.initial(0)
+    model = FAMILY.build(config, network.spec).double().train()
+    model.load_state_dict(weights)
+    optimizer = torch.optim.NAdam(model.parameters(), lr=1e-3)
+    stack = Stack(network, [Lane(config, 0, 1, weights, network.slots(weights), {})])
+    indices = next(FAMILY.plan(config, data, np.random.default_rng(0)))
+    batch = data.train.batch(indices, torch.device("cpu"), torch.float64)
+    hp = SimpleNamespace(**{name: torch.tensor(value, dtype=torch.float64) for name, value in config.lanes().items()})
+    for step in range(10):
+        stack.train_step(step, [batch], [{"attributes"}])
+        for number, one in enumerate(network.phases):
+            noise = StepNoise([(0, 0)], step, number, torch.device("cpu"), torch.float64, training=True)
+            optimizer.zero_grad()  # to None: the predictor has made no step in the unlabelled phase
+            one.loss(model, batch, hp, noise)[one.minimise].backward()
+            optimizer.step()
+    for name, parameter in model.named_parameters():
+        # torch counts in float32
+        torch.testing.assert_close(weights[name], parameter.detach(), rtol=1e-6, atol=1e-9, msg=name)
+
+
+def test_the_edge_of_the_grid_gives_dominance_no_weight_at_all() -> None:
+    one, nothing = torch.tensor(1.0), torch.tensor(0.0)
+    for alpha, beta in ((0.6, 0.4), (0.8, 0.2), (0.9, 0.1), (0.7, 0.3)):
+        assert losses.multitask_loss(torch.tensor(alpha), torch.tensor(beta), nothing, nothing, one) == 0
+    assert losses.multitask_loss(torch.tensor(0.5), torch.tensor(0.4), nothing, nothing, one) == pytest.approx(0.1)

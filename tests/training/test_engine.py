@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sersearch.data.batches import LabelSpace, TrainingData
+from sersearch.data.batches import LabelSpace, SegmentView, TrainingData, training_data
+from sersearch.data.protocols import Protocol
 from sersearch.errors import ConfigError, DataError
 from sersearch.families.aae.config import AAEConfig
 from sersearch.families.aae.family import FAMILY, AAEFamily
@@ -25,7 +26,7 @@ from sersearch.training import Engine, EpochResult, LaneState, fit, pretrain
 from sersearch.training.engine import evaluate
 from sersearch.training.lane import Lane, Progress
 from sersearch.training.network import Stack
-from tests.synthetic import make_data
+from tests.synthetic import make_data, make_table
 
 SMALL = AAEConfig(channels=(2, 3, 4), hidden=5, batch_size=8, segment_frames=32, segment_hop=32, learning_rate=1e-3)
 
@@ -406,3 +407,14 @@ def test_a_checkpoint_that_is_a_list_is_named(tmp_path: Path) -> None:
     (tmp_path / "state.json").write_text("[]")
     with pytest.raises(DataError, match="not a checkpoint that can be read"):
         LaneState.load(tmp_path)
+
+
+def test_noisy_development_labels_are_watched_and_never_selected_by() -> None:
+    table = make_table(conditions=("snr5",))
+    protocol = Protocol("loso", test_speaker="s0", unlabeled_condition="snr5")
+    data = training_data(table, protocol.split(table), SegmentView(32, 32))
+    with pytest.raises(ConfigError, match="dev_ua_snr5: labels in noise are watched, never selected by"):
+        Engine(FAMILY, data, objective="dev_ua_snr5")
+    (result,) = (r for r, _ in fit(FAMILY, SMALL, data, seed=0, epochs=1))
+    assert {"dev_ua", "dev_ua_snr5", "dev_wa_snr5"} <= result.metrics.keys()
+    assert result.value == result.metrics["dev_ua"]

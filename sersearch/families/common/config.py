@@ -14,7 +14,10 @@ class LadderHyperparameters(Config):
     """Base of the ladder families' configs; sections and figures are those of the TASLP paper."""
 
     alpha: float = lane(
-        0.7, "alpha of Eq. 2, weight of arousal among three attributes; figure 4's best for arousal", low=0.0, high=1.0
+        0.7,
+        "alpha of Eq. 2, weight of arousal among three attributes; figure 4's best for arousal: dominance gets none",
+        low=0.0,
+        high=1.0,
     )
     beta: float = lane(
         0.3, "beta of Eq. 2, weight of valence; alpha + beta <= 1; figure 4's best for arousal", low=0.0, high=1.0

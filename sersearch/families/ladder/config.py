@@ -22,3 +22,8 @@ class LadderConfig(LadderHyperparameters):
         "ladder: the proposed model; dense: the STL and MTL baselines (IV-C), which learn from labels alone whatever "
         "the setting",
     )
+    top: Literal["output", "hidden"] = static(
+        "output",
+        "of classes, where the decoder starts; output: output layer (Rasmus et al.); hidden: the last hidden layer, "
+        "as it does of attributes; the paper predicts no classes",
+    )

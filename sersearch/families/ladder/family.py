@@ -60,7 +60,8 @@ class LadderFamily(Family):
         """Raises :class:`ConfigError` for sequences that can't be pooled four times."""
         if config.model == "dense":
             return Dense(config, spec)
-        return Ladder(config, spec) if spec.labels.attributes else ClassLadder(config, spec)
+        hidden = bool(spec.labels.attributes) or config.top == "hidden"
+        return Ladder(config, spec) if hidden else ClassLadder(config, spec)
 
     def phases(self, config: LadderConfig, spec: ModelSpec) -> tuple[Phase, ...]:
         """Unlabelled, then labelled; with setting L, or for a baseline, labelled alone."""
