@@ -287,7 +287,7 @@ def test_segments_that_the_model_cannot_take_are_refused_before_training(data: T
     class Narrow:
         """The data with fewer bands than the pools divide."""
 
-        dims, train, labels = 12, data.train, data.labels
+        dims, train, labels, dev_by_condition = 12, data.train, data.labels, data.dev_by_condition
 
     with pytest.raises(ConfigError, match="12 bands"):
         Engine(FAMILY, Narrow()).check(SMALL)  # type: ignore[arg-type]
