@@ -479,3 +479,13 @@ def test_a_space_for_attributes_predicts_classes_where_there_are_no_attributes(
     said = capsys.readouterr().out
     assert said.count("has no labels for attributes, which the space is for: emotion is predicted") == 1
     assert _target(None, corpus, "spectrogram") == "emotion"
+
+
+def test_a_family_for_classes_refuses_attributes_in_its_own_words(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_table(tmp_path / "data", make_table(attributes=True))
+    code, _, err = tune(capsys, *TINY, *LOSO, "--target", "attributes")
+    assert code == 2
+    assert "family aae tells classes apart, it doesn't predict activation, valence, dominance" in " ".join(err.split())

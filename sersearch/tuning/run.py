@@ -206,9 +206,10 @@ def _data(request: TuneRequest) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         raise DataError(
             f"{table.root}: {request.target} has one class, {data.labels.emotion[0]}: nothing to tell apart"
         )
-    engine = Engine(get_family(space.family), data, objective=_objective(space, data))
+    engine = Engine(get_family(space.family), data)
     for point in signatures(space):
         engine.check(space.config(point))
+    _objective(space, data)
     return data, section, split_card(protocol, table, request.target)
 
 
