@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args, get_type_hints
 
 import numpy as np
 from torch import Tensor, nn
@@ -185,6 +185,15 @@ class Optimizer:
 
 
 @dataclass(frozen=True)
+class Also:
+    """A further optimiser that steps on a phase's gradients, after the phase's own."""
+
+    updates: tuple[str, ...]
+    """Names of the model's children."""
+    optimizer: Optimizer
+
+
+@dataclass(frozen=True)
 class Phase:
     """One part of a step: a loss and the parameters that it updates.
 
@@ -205,6 +214,30 @@ class Phase:
     """Largest gradient norm over the phase's parameters, per lane; None: gradients aren't clipped."""
     state_of: str | None = None
     """The phase whose optimiser this phase steps, too; None: one of its own. That phase updates all that this does."""
+    also: tuple[Also, ...] = ()
+    """Further optimisers, in the order of their steps. Their states are this phase's own."""
+
+
+class Turn(NamedTuple):
+    """A mini-batch of an epoch that has stages: what only some phases see."""
+
+    indices: np.ndarray
+    """Segments (B,)."""
+    phases: tuple[str, ...]
+    """Names of the phases that run on it."""
+
+
+# --- labels that an epoch begins with ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Relabelled:
+    """Labels that a family gives the training segments itself, for one epoch of one lane."""
+
+    codes: Mapping[str, np.ndarray]
+    """By name, a code for each training segment (S,) int64: what `batch[name]` (B,) holds in that epoch."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Reported with the epoch as they are called."""
 
 
 # --- schedules --------------------------------------------------------------------------------------------------------
@@ -214,13 +247,14 @@ class Phase:
 class HalveOnPlateau:
     """The halving rule of the MTL-AAE paper, section 4.3.
 
-    No better development value in `patience` epochs: the weights of the best epoch come back and the learning
-    rate is multiplied by `factor`; training stops once the rate is below `minimum`.
+    No better development value in `patience` epochs: the weights of the best epoch come back, if `restore`, and the
+    learning rate is multiplied by `factor`; training stops once the rate is below `minimum`.
     """
 
     patience: int = 5
     factor: float = 0.5
     minimum: float = 1e-5
+    restore: bool = True
 
 
 # --- the family -------------------------------------------------------------------------------------------------------
@@ -236,6 +270,8 @@ class ModelSpec:
     """Frames T of a segment."""
     labels: LabelSpace
     """The classes of each task, in the order of the outputs."""
+    companions: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Feature dimension and frames of each further input."""
 
 
 class Family:
@@ -245,6 +281,8 @@ class Family:
     config: ClassVar[type[Config]]
     features: ClassVar[tuple[str, ...]]
     """Feature sets that the family can be trained on, the paper's first."""
+    companions: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Further inputs by their names in batches, and the feature sets that each can be, the paper's first."""
 
     def objective(self, labels: LabelSpace) -> str:
         """The development metric by which epochs are compared; higher is better."""
@@ -259,6 +297,10 @@ class Family:
         """How an utterance's frames are cut into the segments that the model sees."""
         raise NotImplementedError
 
+    def companion_views(self, config: Any) -> Mapping[str, SegmentView]:
+        """The same for each of `companions`; these, and then :meth:`view` too, give one segment an utterance."""
+        return {}
+
     def build(self, config: Any, spec: ModelSpec) -> nn.Module:
         """The networks, freshly initialised from PyTorch's generator; children's names are what phases update."""
         raise NotImplementedError
@@ -271,9 +313,32 @@ class Family:
         """The phases of a step on an auxiliary corpus without emotion labels; none: it isn't trained on one."""
         return ()
 
-    def plan(self, config: Any, data: TrainingData, rng: np.random.Generator) -> Iterator[np.ndarray]:
-        """One epoch's mini-batches, as indices (B,) into `data.train`. Shapes may depend on static values only."""
+    def plan(self, config: Any, data: TrainingData, rng: np.random.Generator) -> Iterator[np.ndarray | Turn]:
+        """One epoch's mini-batches, as indices (B,) into `data.train`, all phases' unless they are a :class:`Turn`.
+
+        Shapes, and the phases of a turn, may depend on static values only.
+        """
         raise NotImplementedError
+
+    def relabel(
+        self,
+        config: Any,
+        data: TrainingData,
+        features: Callable[[Callable[[Any, Batch], Tensor]], Tensor],
+        rngs: Sequence[np.random.Generator],
+        before: Sequence[Mapping[str, np.ndarray]],
+    ) -> Sequence[Relabelled] | None:
+        """Labels that K lanes of one signature give the S training segments at an epoch's start; None: none, ever.
+
+        `features` runs a function of (model, batch) that gives (B, H) over all segments, in evaluation mode: it gives
+        (K, S, H). `rngs` has a generator a lane, `before` the codes that each had in the epoch before, empty in the
+        first. What a lane gets must not depend on the others.
+        """
+        return None
+
+    def renewed(self, config: Any) -> tuple[str, ...]:
+        """Children that each epoch begins with drawn anew, as :meth:`build` draws them, and fresh optimiser states."""
+        return ()
 
     def predict(self, model: Any, batch: Batch) -> dict[str, Tensor]:
         """Outputs for a batch in evaluation mode: posteriors `emotion` (B, C), or z-normed `attributes` (B, A)."""
@@ -295,6 +360,6 @@ class Family:
 
 
 __all__ = [
-    "Batch", "Config", "Family", "HalveOnPlateau", "Losses", "ModelSpec", "Noise", "Optimizer", "Phase",
-    "lane", "static",
+    "Also", "Batch", "Config", "Family", "HalveOnPlateau", "Losses", "ModelSpec", "Noise", "Optimizer", "Phase",
+    "Relabelled", "Turn", "lane", "static",
 ]  # fmt: skip

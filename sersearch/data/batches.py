@@ -5,6 +5,7 @@ Shape suffixes: A attributes, B mini-batch, D feature dimension, T frames of a s
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sersearch.data.companions import Companion, CompanionInput, context, fit_normaliser
 from sersearch.data.normaliser import Normaliser
 from sersearch.data.protocols import Split
 from sersearch.data.table import FeatureTable
@@ -73,14 +75,17 @@ class SegmentView:
     """Utterances as segments of `frames` frames, one every `hop` frames.
 
     A remainder of at least half a segment gets one more segment, placed at the end of the utterance; `first_only` cuts
-    off all behind the first segment. An utterance shorter than a segment is padded behind: with its own `lowest` value
-    per dimension, which for a log spectrogram is silence, or with the training part's `mean`, zeros once normalised.
+    off all behind the first segment. With `chunks` it is that many segments, whatever the utterance's length, evenly
+    spaced from its first to its last frame, and `hop` means nothing (Lin et al., ICASSP 2021, Eq. 2). An utterance
+    shorter than a segment is padded behind: with its own `lowest` value per dimension, which for a log spectrogram is
+    silence, with the training part's `mean`, zeros once normalised, or with itself again (`wrap`).
     """
 
     frames: int
     hop: int
-    pad: Literal["lowest", "mean"] = "lowest"
+    pad: Literal["lowest", "mean", "wrap"] = "lowest"
     first_only: bool = False
+    chunks: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -90,6 +95,9 @@ class SegmentView:
         """First frames of the segments of an utterance of `n_frames` frames; at least one."""
         if self.first_only:
             return [0]
+        if self.chunks is not None:
+            step = max(n_frames - self.frames, 0) // max(self.chunks - 1, 1)
+            return [step * chunk for chunk in range(self.chunks)]
         starts = list(range(0, max(n_frames - self.frames, 0) + 1, self.hop))
         rest = n_frames - (starts[-1] + self.frames)
         if 2 * rest >= self.frames:
@@ -102,6 +110,8 @@ class SegmentView:
         missing = self.frames - len(piece)
         if missing == 0:
             return piece
+        if self.pad == "wrap":
+            return piece[np.arange(self.frames) % len(piece)]
         padding = matrix_TD.min(axis=0) if self.pad == "lowest" else mean_D  # float32, which so the segment becomes
         return np.concatenate([piece, np.broadcast_to(padding, (missing, len(padding)))])
 
@@ -123,6 +133,10 @@ class Segments:
         self.utterance_S = np.zeros(0, np.int64)
         self.labels_U: dict[str, np.ndarray] = {}
         """Label codes (U,) by task; `attributes` (U, A) float32, NaN for what is unlabelled."""
+        self.codes_S: Mapping[str, np.ndarray] = {}
+        """Codes of single segments (S,) by name: what a family has given them (`Family.relabel`)."""
+        self.companions: dict[str, CompanionInput] = {}
+        """Further inputs of the utterances."""
         self.ids: list[str] = []
         self._resident: Tensor | None = None
 
@@ -147,6 +161,12 @@ class Segments:
     def utterances(self) -> int:
         """Number of utterances U."""
         return len(self.ids)
+
+    def with_codes(self, codes_S: Mapping[str, np.ndarray]) -> Segments:
+        """The same segments with codes of their own; nothing is copied."""
+        relabelled = copy.copy(self)
+        relabelled.codes_S = codes_S
+        return relabelled
 
     def known(self, task: str, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Which of the segments `indices` have a label for `task`, (B,) bool."""
@@ -181,8 +201,9 @@ class Segments:
 
     @property
     def values(self) -> int:
-        """Numbers that all segments hold: S x D x T."""
-        return len(self) * self.view.frames * len(self.normaliser.mean)
+        """Numbers that all segments hold, S x D x T, and those of further inputs."""
+        own = len(self) * self.view.frames * len(self.normaliser.mean)
+        return own + sum(companion.values for companion in self.companions.values())
 
     def reside(self, device: torch.device, dtype: torch.dtype) -> None:
         """Hold all segments, normalised, on `device`: batches are then gathered there, and nothing is read again."""
@@ -193,11 +214,14 @@ class Segments:
             indices = np.arange(first, min(first + RESIDENT_CHUNK, len(self)))
             resident[first : first + len(indices)] = self.batch(indices, device, dtype)["x"]
         self._resident = resident
+        for companion in self.companions.values():
+            companion.reside(device, dtype)
 
     def batch(self, indices: Sequence[int] | np.ndarray, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
         """Normalised segments `x` (B, D, T), their `utterance` numbers (B,) and label codes (B,) per task.
 
-        Where attributes are learnt, they are `attributes` (B, A), z-normed, NaN for what is unlabelled.
+        Where attributes are learnt, they are `attributes` (B, A), z-normed, NaN for what is unlabelled. Further inputs
+        have their names, and zeros for an utterance that has none; codes of single segments have theirs.
         """
         chosen = np.asarray(indices, np.int64)
         if self._resident is not None and (self._resident.device, self._resident.dtype) == (device, dtype):
@@ -211,7 +235,8 @@ class Segments:
         batch["utterance"] = torch.from_numpy(utterance).to(device)
         for task, labels in self.labels_U.items():
             batch[task] = torch.from_numpy(labels[utterance]).to(device, dtype if task == "attributes" else None)
-        return batch
+        batch |= {name: torch.from_numpy(codes[chosen]).to(device) for name, codes in self.codes_S.items()}
+        return batch | {name: c.batch(utterance, device, dtype) for name, c in self.companions.items()}
 
 
 @dataclass(frozen=True)
@@ -226,6 +251,8 @@ class TrainingData:
     target: str
     dev_by_condition: Mapping[str, Segments] = field(default_factory=dict)
     """The development utterances in noise, by condition: watched, never selected by."""
+    companions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Feature cards of further inputs."""
 
     @property
     def dims(self) -> int:
@@ -240,14 +267,21 @@ class TrainingData:
             "view": self.train.view.to_dict(),
             "features": dict(self.features),
             "target": self.target,
+            "companions": {n: context(self.train.companions[n], card) for n, card in self.companions.items()},
         }
 
 
 def training_data(
-    table: FeatureTable, split: Split, view: SegmentView, target: str = "emotion", aux: FeatureTable | None = None
+    table: FeatureTable,
+    split: Split,
+    view: SegmentView,
+    target: str = "emotion",
+    aux: FeatureTable | None = None,
+    companions: Mapping[str, tuple[Companion, SegmentView]] | None = None,
 ) -> TrainingData:
     """Training and development data of `split`; the speakers of `aux` are added to the label space, not its audio.
 
+    `companions` are further inputs by name, with how they are cut: one segment an utterance.
     Raises :class:`DataError` when `aux` holds other features, or speakers or recordings that `split` holds out.
     """
     if aux is not None:
@@ -256,10 +290,12 @@ def training_data(
     seen = np.concatenate([split.train, split.unlabelled])
     labels, targets = _target(table, split, target, _speakers(table, seen, aux))
     normaliser = Normaliser.fit(table, seen)
+    further = {n: (c, own, fit_normaliser(c, seen)) for n, (c, own) in (companions or {}).items()}
 
     def segments(rows: np.ndarray, targets: np.ndarray) -> Segments:
         made = Segments(view, normaliser)
         made.add(table, rows, {labels.task: targets[rows], **_codes(table, rows, labels)})
+        made.companions = {n: CompanionInput(c, rows, own, fitted) for n, (c, own, fitted) in further.items()}
         return made
 
     blank = targets.copy()
@@ -271,6 +307,7 @@ def training_data(
         features=table.card,
         target=target,
         dev_by_condition={name: segments(rows, targets) for name, rows in split.dev_by_condition.items()},
+        companions={name: companion.table.card for name, (companion, _, _) in further.items()},
     )
 
 

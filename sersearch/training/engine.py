@@ -13,24 +13,29 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sersearch.data.batches import Segments, TrainingData
-from sersearch.data.prefetch import prefetched
 from sersearch.errors import ConfigError, DataError, one_of
 from sersearch.family import Config, Family, ModelSpec
+from sersearch.training.epoch import (
+    evaluate,
+    evaluation_batches,
+    features,
+    made_up,
+    relabel,
+    too_few,
+    train_epoch,
+    turn_of,
+)
 from sersearch.training.lane import Lane, LaneState, Predictions, Weights
 from sersearch.training.network import Network, Stack
-
-EVALUATION_BATCH = 64
-EVALUATION_VALUES = 2**21
-"""Development segments that are evaluated at once: as many as have this many values, and no fewer than the former."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ class Engine:
         if self.objective.endswith(self._watched):
             raise ConfigError(f"objective {self.objective}: labels in noise are watched, never selected by")
         self.device, self.dtype = torch.device(device), dtype
-        self._spec = ModelSpec(dims=data.dims, frames=data.train.view.frames, labels=data.labels)
+        self._spec = _spec(data)
         if self.device.type == "cuda":
             _reside(data, self.device, dtype)
         self._lanes: dict[int, Lane] = {}
@@ -93,6 +98,7 @@ class Engine:
             lane = Lane(config, seed, epochs, initial, slots, network.place(state.best_weights))
             lane.best_outputs = {name: t.to(self.device) for name, t in state.best_outputs.items()}
             lane.bests = {m: replace(best, weights=network.place(best.weights)) for m, best in state.bests.items()}
+            lane.codes = dict(state.codes)
             lane.progress = state.snapshot_of_progress()
         else:
             initial = network.initial(seed)
@@ -130,7 +136,9 @@ class Engine:
 
     def check(self, config: Config) -> None:
         """Raise :class:`ConfigError` or :class:`DataError` when `config` can't be trained on this data's utterances."""
-        spec = replace(self._spec, frames=self.family.view(config).frames)
+        views = self.family.companion_views(config)
+        further = {name: (dims, views[name].frames) for name, (dims, _) in self._spec.companions.items()}
+        spec = replace(self._spec, frames=self.family.view(config).frames, companions=further)
         try:
             self.family.build(config, spec)
             next(self.family.plan(config, self.data, np.random.default_rng(0)), None)
@@ -143,24 +151,31 @@ class Engine:
         """Seconds that an epoch of `lanes` lanes of `config` would take, from a few steps, and its number of steps."""
         network = self._network(config)
         weights = [network.initial(0) for _ in range(lanes)]
-        plan = list(self.family.plan(config, self.data, np.random.default_rng(0)))
-        if not plan:
-            raise _too_few(self.data)
         stack = Stack(network, [Lane(config, 0, 1, w, network.slots(w), network.place(w)) for w in weights])
+        started = time.perf_counter()
+        own = relabel(stack, self.data, partial(made_up, stack, self.data))
+        data = own[0][0] if own else self.data
+        once = time.perf_counter() - started
+        plan = list(self.family.plan(config, data, np.random.default_rng(0)))
+        if not plan:
+            raise too_few(data)
         times = []
-        for step, indices in enumerate(plan[: steps + 1]):
+        # The last turns are the dearest, of an epoch that has stages.
+        for step, turn in enumerate(plan[-steps - 1 :]):
             started = time.perf_counter()
-            batch = self.data.train.batch(indices, self.device, self.dtype)
-            stack.train_step(step, [batch], [self.data.train.labelled_tasks(indices)])
+            indices, phases = turn_of(turn)
+            batches = [data.train.batch(indices, self.device, self.dtype) for _ in stack.streams]
+            stack.train_step(step, batches, [data.train.labelled_tasks(indices) for _ in batches], phases)
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
             times.append(time.perf_counter() - started)
         # So that the device has met its highest need of memory: that of an epoch.
-        dev = self.data.dev.batch(next(_evaluation_batches(network, self.data.dev)), self.device, self.dtype)
+        dev = self.data.dev.batch(next(evaluation_batches(network, self.data.dev)), self.device, self.dtype)
         stack.evaluate_step(0, dev, losses=True)
-        # The first step also warms up. Development costs about a third of training, a segment.
-        work = len(plan) * (1 + len(self.data.dev) / (3 * len(self.data.train)))
-        return min(times) * work, len(plan)
+        # The first step also warms up. Where nothing is learnt, a segment costs about a third.
+        read = len(self.data.dev) + (len(data.train) if own else 0)
+        work = len(plan) * (1 + read / (3 * len(data.train)))
+        return once + min(times) * work, len(plan)
 
     def _groups(self, numbers: Iterable[int]) -> list[list[int]]:
         groups: dict[object, list[int]] = {}
@@ -183,8 +198,11 @@ class Engine:
         started = time.perf_counter()
         lanes = [self._lanes[n] for n in numbers]
         network = self._network(lanes[0].config)
+        for lane in lanes:
+            network.renew(lane)
         stack = Stack(network, lanes)
-        train = train_epoch(stack, self.data)
+        relabelled = relabel(stack, self.data, partial(features, stack, self.data.train))
+        train = train_epoch(stack, [data for data, _ in relabelled] or [self.data] * len(stack.streams))
         dev, outputs = evaluate(stack, self.data.dev)
         dev |= {f"dev_{n}": v for n, v in self._metrics(outputs, self.data.dev).items()}
         for condition, segments in self.data.dev_by_condition.items():
@@ -195,6 +213,7 @@ class Engine:
         results = []
         for k, (number, lane) in enumerate(zip(numbers, lanes, strict=True)):
             metrics = {name: values[k] for name, values in (train | dev).items()}
+            metrics |= relabelled[k][1] if relabelled else {}
             metrics["learning_rate"] = lane.hyperparameters(network.rates).get("learning_rate", math.nan)
             own = {name: output[k] for name, output in outputs.items()}
             results.append(self._finish(number, lane, metrics, own, seconds))
@@ -242,76 +261,9 @@ def _reside(data: TrainingData, device: torch.device, dtype: torch.dtype) -> Non
             segments.reside(device, dtype)
 
 
-def train_epoch(stack: Stack, data: TrainingData) -> dict[str, list[float]]:
-    """One pass of the family's plan. Losses by lane, means over its steps; a task's, over those that have a label."""
-    network = stack.network
-    plans = []
-    for seed, epoch in stack.streams:
-        rng = np.random.default_rng([seed, epoch])
-        plans.append(network.family.plan(network.config, data, rng))
-    sums: dict[str, Tensor] = {}
-    steps = 0
-    seen = [Counter[str]() for _ in stack.streams]
-    made = (
-        (
-            [data.train.batch(indices, network.device, network.dtype) for indices in chosen],
-            [data.train.labelled_tasks(indices) for indices in chosen],
-        )
-        for chosen in zip(*plans, strict=True)
-    )
-    for step, (batches, labelled) in enumerate(prefetched(made)):
-        for name, loss in stack.train_step(step, batches, labelled).items():
-            sums[name] = sums[name] + loss if name in sums else loss
-        for count, tasks in zip(seen, labelled, strict=True):
-            count.update(tasks)
-        steps += 1
-    if steps == 0:
-        raise _too_few(data)
-    means = {}
-    for name, total in sums.items():
-        counts = [count[name] if name in data.train.labels_U else steps for count in stack.by_lane(seen)]
-        if all(counts):
-            means[f"train_loss_{name}"] = [s / n for s, n in zip(total.reshape(-1).tolist(), counts, strict=True)]
-    return means
-
-
-def _too_few(data: TrainingData) -> DataError:
-    return DataError(f"{len(data.train)} training segments make no mini-batch; expected at least 2")
-
-
-def evaluate(
-    stack: Stack, segments: Segments, *, losses: bool = True
-) -> tuple[dict[str, list[float]], dict[str, Tensor]]:
-    """Development losses by lane, if they are wanted, and outputs (K, U, ...), mean over an utterance's segments.
-
-    Losses are means over segments; a task's loss, over those with a label. Where none has one, it is left out.
-    """
-    network = stack.network
-    lanes = len(stack.lanes)
-    sums: dict[str, Tensor] = {}
-    counts: Counter[str] = Counter()
-    totals: dict[str, Tensor] = {}
-    for step, indices in enumerate(_evaluation_batches(network, segments)):
-        batch = segments.batch(indices, network.device, network.dtype)
-        found, outputs = stack.evaluate_step(step, batch, losses=losses)
-        for name, loss in found.items():
-            count = int(segments.known(name, indices).sum()) if name in segments.labels_U else len(indices)
-            sums[name] = sums.get(name, torch.zeros_like(loss)) + loss * count
-            counts[name] += count
-        for name, output in outputs.items():
-            by_lane = output.reshape(lanes, len(indices), -1)
-            if name not in totals:
-                totals[name] = by_lane.new_zeros(lanes, segments.utterances, by_lane.shape[-1])
-            totals[name].index_add_(1, batch["utterance"], by_lane)
-    each = torch.from_numpy(np.bincount(segments.utterance_S, minlength=segments.utterances)).to(network.device)
-    means = {name: total / each[:, None].to(total.dtype) for name, total in totals.items()}
-    return {f"dev_loss_{n}": (s / counts[n]).reshape(-1).tolist() for n, s in sums.items() if counts[n]}, means
-
-
-def _evaluation_batches(network: Network, segments: Segments) -> Iterator[np.ndarray]:
-    size = max(EVALUATION_BATCH, EVALUATION_VALUES // (network.spec.dims * segments.view.frames))
-    for first in range(0, len(segments), size):
-        yield np.arange(first, min(first + size, len(segments)))
+def _spec(data: TrainingData) -> ModelSpec:
+    further = {name: (len(c.normaliser.mean), c.view.frames) for name, c in data.train.companions.items()}
+    return ModelSpec(dims=data.dims, frames=data.train.view.frames, labels=data.labels, companions=further)
 
 
 def fit(
@@ -340,14 +292,14 @@ def pretrain(
     Nothing is selected on the way. Without such a step (a single-task model) these are the initial weights.
     Source: MTL-AAE, section 4.3. Raises :class:`DataError` when the training diverges.
     """
-    spec = ModelSpec(dims=data.dims, frames=data.train.view.frames, labels=data.labels)
+    spec = _spec(data)
     phases = family.pretraining(config, spec)
     network = Network(family, config, spec, phases, torch.device(device), torch.float32)
     weights = network.initial(seed)
     lane = Lane(config, seed, epochs, weights, network.slots(weights), {})
     for epoch in range(epochs if phases else 0):
         stack = Stack(network, [lane])
-        losses = train_epoch(stack, data)
+        losses = train_epoch(stack, [data])
         lane.progress.epoch += 1
         if not all(math.isfinite(v) for values in losses.values() for v in values):
             raise DataError(f"pre-training diverged in epoch {epoch + 1}; lower params.learning_rate")

@@ -63,6 +63,8 @@ class Lane:
     """Development outputs (U, C) or (U, A) of the best epoch."""
     bests: dict[str, Best] = field(default_factory=dict)
     """By further metrics (`Family.kept`)."""
+    codes: dict[str, Tensor] = field(default_factory=dict)
+    """What the family last gave the training segments (`Family.relabel`), (S,) int64 each."""
     progress: Progress = field(default_factory=Progress)
 
     def hyperparameters(self, rates: set[str]) -> dict[str, float]:
@@ -103,10 +105,11 @@ class Lane:
             return
         progress.rate_scale *= rule.factor
         progress.stale = 0
-        self.weights = _clone(self.best_weights)
-        for slots in self.slots.values():  # moments of the weights that were thrown away
-            for name, tensor in slots.items():
-                tensor.fill_(1 if name.startswith("mu_product/") else 0)
+        if rule.restore:
+            self.weights = _clone(self.best_weights)
+            for slots in self.slots.values():  # moments of the weights that were thrown away
+                for name, tensor in slots.items():
+                    tensor.fill_(1 if name.startswith("mu_product/") else 0)
         if rate * progress.rate_scale < rule.minimum:
             progress.done, progress.reason = True, f"learning rate below {rule.minimum:g}"
 
@@ -123,6 +126,7 @@ class Lane:
             best_weights=_clone(self.best_weights),
             best_outputs=_clone(self.best_outputs),
             bests=dict(self.bests),  # each is replaced, never written over
+            codes=dict(self.codes),  # and so are these
         )
 
 
@@ -156,6 +160,7 @@ class LaneState:
     best_weights: Weights
     best_outputs: dict[str, Tensor]
     bests: dict[str, Best] = field(default_factory=dict)
+    codes: dict[str, Tensor] = field(default_factory=dict)
 
     def snapshot_of_progress(self) -> Progress:
         """A copy of the progress for a lane to go on from."""
@@ -169,6 +174,7 @@ class LaneState:
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {f"weights/{name}": t for name, t in self.weights.items()}
         tensors |= {f"outputs/{name}": t for name, t in self.best_outputs.items()}
+        tensors |= {f"codes/{name}": t for name, t in self.codes.items()}
         for phase, slots in self.slots.items():
             tensors |= {f"slots/{phase}/{name}": t for name, t in slots.items()}
         _save(folder / "model.safetensors", self.best_weights)
@@ -192,7 +198,7 @@ class LaneState:
                 metric: Best(**at, weights=load_file(folder / f"model-{metric}.safetensors"))
                 for metric, at in plain.pop("bests", {}).items()
             }
-            parts: dict[str, dict[str, Tensor]] = {"weights": {}, "outputs": {}}
+            parts: dict[str, dict[str, Tensor]] = {"weights": {}, "outputs": {}, "codes": {}}
             slots: dict[str, Slots] = {}
             for name, tensor in tensors.items():
                 kind, _, rest = name.partition("/")
@@ -208,6 +214,7 @@ class LaneState:
                 slots=slots,
                 best_weights=best,
                 best_outputs=parts["outputs"],
+                codes=parts["codes"],
                 bests=bests,
             )
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from sersearch.family import Batch, Config, Family, Losses, ModelSpec, Phase
+from sersearch.family import Also, Batch, Config, Family, Losses, ModelSpec, Phase
 from sersearch.training import optim
 from sersearch.training.lane import Lane, Weights
 from sersearch.training.noise import StepNoise
@@ -47,7 +48,7 @@ class Network:
         self._parameters = {name for name, _ in self.call.model.named_parameters()}
         self.states = tuple(phase for phase in phases if phase.state_of is None)
         """The phases that have an optimiser state of their own."""
-        self.rates = {phase.optimizer.learning_rate for phase in self.phases}
+        self.rates = {o.learning_rate for p in phases for o in (p.optimizer, *(also.optimizer for also in p.also))}
 
     def initial(self, seed: int) -> Weights:
         """Weights and buffers as the family initialises them under `seed`, the same on every device."""
@@ -64,12 +65,37 @@ class Network:
         return {n: t.to(self.device, copy=True) if optim.is_count(n) else self._place(t) for n, t in tensors.items()}
 
     def slots(self, weights: Weights) -> dict[str, optim.Slots]:
-        """Fresh optimiser state of every phase."""
-        return {p.name: optim.init_slots(p.optimizer.kind, self.updated(p, weights)) for p in self.states}
+        """Fresh optimiser state of every phase, and of its further optimisers."""
+        slots = {p.name: optim.init_slots(p.optimizer.kind, self.of(p.updates, weights)) for p in self.states}
+        for phase in self.phases:
+            for name, also in further(phase):
+                slots[name] = optim.init_slots(also.optimizer.kind, self.of(also.updates, weights))
+        return slots
+
+    def of(self, children: tuple[str, ...], weights: Mapping[str, T]) -> dict[str, T]:
+        """What of `weights` are parameters of some children of the model."""
+        return {n: t for n, t in weights.items() if n in self._parameters and n.split(".")[0] in children}
 
     def updated(self, phase: Phase, weights: Weights) -> Weights:
-        """The parameters that `phase` updates."""
-        return {n: t for n, t in weights.items() if n in self._parameters and n.split(".")[0] in phase.updates}
+        """The parameters that `phase` updates, with whichever optimiser."""
+        return self.of((*phase.updates, *(child for also in phase.also for child in also.updates)), weights)
+
+    def renew(self, lane: Lane) -> None:
+        """Draw the children anew that an epoch of `lane` begins with so, with fresh optimiser states."""
+        if not (children := self.family.renewed(lane.config)):
+            return
+        words = np.random.SeedSequence([lane.seed, lane.progress.epoch]).generate_state(1)
+        fresh = {n: t for n, t in self.initial(int(words[0])).items() if n.split(".")[0] in children}
+        lane.weights |= fresh
+        for slots in lane.slots.values():
+            for name, tensor in slots.items():
+                if name.partition("/")[2].split(".")[0] in children:
+                    tensor.fill_(1 if name.startswith("mu_product/") else 0)
+
+
+def further(phase: Phase) -> list[tuple[str, Also]]:
+    """The further optimisers of a phase, with the names of their states."""
+    return [(f"{phase.name}+{number}", also) for number, also in enumerate(phase.also, 1)]
 
 
 class Stack:
@@ -78,7 +104,7 @@ class Stack:
     def __init__(self, network: Network, lanes: Sequence[Lane]) -> None:
         self.network, self.lanes, self.fused = network, lanes, len(lanes) > 1
         self._weights = _stacked([lane.weights for lane in lanes])
-        self._slots = {p.name: _stacked([lane.slots[p.name] for lane in lanes]) for p in network.states}
+        self._slots = {name: _stacked([lane.slots[name] for lane in lanes]) for name in lanes[0].slots}
         values = [lane.hyperparameters(network.rates) for lane in lanes]
         self._hp64 = {name: self._by_lane([v[name] for v in values], torch.float64) for name in values[0]}
         self._hp = {name: t.to(network.dtype) for name, t in self._hp64.items()}
@@ -86,6 +112,11 @@ class Stack:
         self.streams = sorted(set(keys))
         """Distinct (seed, epoch) among the lanes: each has mini-batches and random numbers of its own."""
         self._of_lane = [self.streams.index(key) for key in keys]
+
+    def part(self) -> None:
+        """Give each lane a stream of its own: its mini-batches are chosen by what only it knows."""
+        self.streams = [(lane.seed, lane.progress.epoch) for lane in self.lanes]
+        self._of_lane = list(range(len(self.lanes)))
 
     def by_lane(self, of_streams: Sequence[T]) -> list[T]:
         """What stands for each stream, for each lane."""
@@ -102,8 +133,14 @@ class Stack:
             lane.weights = self.network.place({n: t[k] for n, t in self._weights.items()})
             lane.slots = {p: self.network.place({n: t[k] for n, t in s.items()}) for p, s in self._slots.items()}
 
-    def train_step(self, step: int, batches: Sequence[Mapping[str, Tensor]], labelled: Sequence[set[str]]) -> Losses:
-        """All phases once, on a batch per stream; returns each loss as () or (K,).
+    def train_step(
+        self,
+        step: int,
+        batches: Sequence[Mapping[str, Tensor]],
+        labelled: Sequence[set[str]],
+        phases: tuple[str, ...] | None = None,
+    ) -> Losses:
+        """All phases, or those called `phases`, once, on a batch per stream; returns each loss as () or (K,).
 
         `labelled` holds, per stream, the tasks that have at least one label in its batch.
         """
@@ -114,6 +151,8 @@ class Stack:
         batch = batches[0] if shared else {n: torch.stack([b[n] for b in batches])[of_lane] for n in batches[0]}
         out: Losses = {}
         for number, phase in enumerate(network.phases):
+            if phases is not None and phase.name not in phases:
+                continue
             noise = StepNoise(self.streams, step, number, network.device, network.dtype, training=True)
             weights = {n: t.detach() for n, t in self._weights.items()}
             updated = {n: t.requires_grad_() for n, t in network.updated(phase, weights).items()}
@@ -124,8 +163,12 @@ class Stack:
             if phase.clip is not None:
                 optim.clip(gradients, phase.clip, len(self.lanes) if self.fused else None)
             moves = self._moves(phase, gradients, labelled)
-            slots = self._slots[phase.state_of or phase.name]
-            optim.step(phase.optimizer, self._weights, gradients, slots, self._hp64, moves)
+            for name, updates, optimizer in (
+                (phase.state_of or phase.name, phase.updates, phase.optimizer),
+                *((name, also.updates, also.optimizer) for name, also in further(phase)),
+            ):
+                own = network.of(updates, gradients)
+                optim.step(optimizer, self._weights, own, self._slots[name], self._hp64, moves)
             out |= {name: loss.detach() for name, loss in losses.items()}
         return out
 
@@ -141,6 +184,13 @@ class Stack:
             found |= self._run(phase.loss, self._weights, batch, noise, None)
         outputs = self._run(lambda model, b, hp, noise: family.predict(model, b), self._weights, batch, None, None)
         return found, outputs
+
+    @torch.no_grad()
+    def read(self, function: Any, batch: Batch) -> Tensor:
+        """`function(model, batch)`, (B, ...), of every lane in evaluation mode: (K, B, ...)."""
+        self.network.call.eval()
+        outputs: Tensor = self._run(lambda model, b, hp, noise: function(model, b), self._weights, batch, None, None)
+        return outputs if self.fused else outputs[None]
 
     def _moves(self, phase: Phase, gradients: Weights, labelled: Sequence[set[str]]) -> dict[str, Tensor]:
         """For the parameters of children that stand still in some lane: whether they move, () or (K,)."""

@@ -23,7 +23,7 @@ from sersearch.families.aae.config import AAEConfig
 from sersearch.families.aae.family import FAMILY, AAEFamily
 from sersearch.family import HalveOnPlateau, ModelSpec, Phase
 from sersearch.training import Engine, EpochResult, LaneState, fit, pretrain
-from sersearch.training.engine import evaluate
+from sersearch.training.epoch import evaluate
 from sersearch.training.lane import Lane, Progress
 from sersearch.training.network import Stack
 from tests.synthetic import make_data, make_table
