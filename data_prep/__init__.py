@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+DEMO_VISUAL = "openface"
+"""The demo corpus's set of visual features."""
 
-def demo_data(out: Path, features: str = "spectrogram", workers: int | None = None) -> Path:
-    """Make sure that `out` holds the demo corpus with the feature set `features`, and return `out`.
+
+def demo_data(out: Path, features: str | Sequence[str] = "spectrogram", workers: int | None = None) -> Path:
+    """Make sure that `out` holds the demo corpus with the feature set, or sets, `features`, and return `out`.
 
     Some seconds of synthesis and extraction the first time, nothing to do afterwards.
     """

@@ -40,7 +40,7 @@ def read_rows(
     """Read the corpus below `root`; of one that sersearch makes, first make it, below `out`."""
     reading = _read(reader, root, out, options)
     utterances = reading.utterances if visual is None else with_visual(reading.utterances, visual)
-    extractors = _extractors(features, utterances, visual)
+    extractors = _extractors(features, utterances)
     utterances, notes = noisy(utterances, noise) if noise else (utterances, ())
     return Rows(replace(reading, utterances=[]), manifest_table(utterances), extractors, notes)
 
@@ -89,7 +89,7 @@ def _off_scale(row: Utterance, scale: tuple[float, float] | None) -> str:
     return ""
 
 
-def _extractors(names: Sequence[str], utterances: Sequence[Utterance], visual: Path | None) -> list[Extractor | Visual]:
+def _extractors(names: Sequence[str], utterances: Sequence[Utterance]) -> list[Extractor | Visual]:
     """The feature sets by name; of arrays, the first file decides on the dimension."""
     made: list[Extractor | Visual] = []
     for name in names:
@@ -97,7 +97,7 @@ def _extractors(names: Sequence[str], utterances: Sequence[Utterance], visual: P
             made.append(extractor(name))
             continue
         found = next((Path(row.visual) for row in utterances if row.visual), None)
-        if visual is None or found is None:
+        if found is None:
             raise ConfigError(f"--features {name} needs --visual, a folder of files called as the audio's are")
         made.append(Embeddings.of(found) if name == Embeddings.name else OpenFace())
     return made

@@ -3,8 +3,8 @@
 Source-filter voices: a glottal pulse train with a moving pitch, a spectral tilt and some breath, through four
 resonances a vowel, parted by bursts of noise. Eight speakers differ in pitch and vocal-tract length; four emotions
 shift pitch, its range and slope, tempo, loudness and tilt about a speaker's own, as studies of acted speech report,
-and every clip strays from its emotion, so that the classes overlap. It is no speech, and results on it say nothing
-about speech.
+and every clip strays from its emotion, so that the classes overlap. Each has a face track as OpenFace writes it. It is
+no speech, and results on it say nothing about speech.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter
 
 from data_prep.corpora import csv
+from data_prep.faces import write_face
 from data_prep.reading import Reading
 
-SUMMARY = "demo: synthetic voices made by sersearch, 8 speakers, 4 emotions, attributes, an unlabelled pool"
+SUMMARY = (
+    "demo: synthetic voices made by sersearch, 8 speakers, 4 emotions, attributes, an unlabelled pool, face tracks"
+)
 README = "Synthetic speech-like sounds, made by sersearch's demo corpus: version {version}, seed {seed}.\n"
-VERSION = 1
+VERSION = 2
 RATE = 16_000
 SENTENCES = 8  # each spoken once a speaker and emotion
 POOL = 16  # unlabelled clips of each training speaker
@@ -91,7 +94,7 @@ BANDWIDTHS = np.array([80, 100, 140, 200])
 
 
 def write(root: Path) -> None:
-    """Synthesise the corpus below `root`: manifest.csv and a folder of wav files a speaker; nothing if it is there."""
+    """Synthesise the corpus below `root`: manifest.csv, a folder of wav files a speaker, `faces`; or it is there."""
     write_demo(root)
 
 
@@ -120,7 +123,8 @@ def write_demo(root: Path, seed: int = 0) -> None:
 def read(root: Path) -> Reading:
     """Read what :func:`write_demo` wrote: a corpus in the format of the `csv` reader."""
     reading = csv.read(root)
-    utterances = [replace(utterance, corpus="demo") for utterance in reading.utterances]
+    faces = (root / "faces").resolve()
+    utterances = [replace(row, corpus="demo", visual=str(faces / f"{row.id}.csv")) for row in reading.utterances]
     return replace(reading, utterances=utterances, attribute_scale=(1.0, 5.0), synthetic=True)
 
 
@@ -130,16 +134,17 @@ def _labelled(
     """Write a clip of `sentence`, and its row of the manifest."""
     style = _stray(STYLES[emotion], random)
     path = f"{voice.name}/{voice.name}_{emotion}_{number}.wav"
-    _write(root / path, _speak(voice, style, sentence, random))
+    _write(root / path, emotion, _speak(voice, style, sentence, random))
     attributes = {name: f"{np.clip(getattr(style, name), 1, 5):.2f}" for name in ("activation", "valence", "dominance")}
     return _row(voice, path, voice.split) | {"emotion": emotion, **attributes, "sentence": str(number)}
 
 
 def _unlabelled(root: Path, voice: Voice, number: int, random: np.random.Generator) -> dict[str, str]:
     """Write a clip of the pool, a sentence of its own in any emotion, and its row of the manifest."""
-    style = _stray(STYLES[str(random.choice(list(STYLES)))], random)
+    emotion = str(random.choice(list(STYLES)))
+    style = _stray(STYLES[emotion], random)
     path = f"{voice.name}/{voice.name}_pool_{number:02d}.wav"
-    _write(root / path, _speak(voice, style, _sentence(random), random))
+    _write(root / path, emotion, _speak(voice, style, _sentence(random), random))
     return _row(voice, path, "unlabelled")
 
 
@@ -223,7 +228,8 @@ def _envelope(length: int) -> Samples:
     return envelope
 
 
-def _write(path: Path, sound: Samples) -> None:
-    """Write 16-bit samples, 26 dB below full scale for a neutral voice, over a faint noise of the room."""
+def _write(path: Path, emotion: str, sound: Samples) -> None:
+    """Write 16-bit samples, 26 dB below full scale for a neutral voice, over a faint noise of the room; and a face."""
     room = np.random.default_rng(len(sound)).standard_normal(len(sound)) * 10 ** (-62 / 20)
     soundfile.write(path, np.clip(0.05 * sound + room, -1, 1), RATE, subtype="PCM_16")
+    write_face(path.parent.parent / "faces" / f"{path.stem}.csv", emotion, sound, RATE)

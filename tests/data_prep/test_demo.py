@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from data_prep.corpora import demo
-from sersearch.audio import extractor, load_audio
+from sersearch.audio import RATE, OpenFace, extractor, load_audio
+from sersearch.audio.visual import INTENSITIES
 from sersearch.data.schema import Utterance
 
 
@@ -102,3 +103,25 @@ def test_a_killed_synthesis_starts_again(tmp_path: Path) -> None:
     (tmp_path / "F01/F01_anger_1.wav").write_bytes(b"RIFF")
     demo.write_demo(tmp_path)
     assert content(tmp_path) == whole
+
+
+# --- faces ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_clip_has_a_face_as_long_as_its_sound(root: Path, rows: list[Utterance]) -> None:
+    for row in rows[::16]:
+        assert row.visual is not None
+        matrix = OpenFace().read(Path(row.visual))
+        assert matrix.shape[1] == 35
+        assert len(matrix) == pytest.approx(30 * len(load_audio(root / row.path)) / RATE, abs=2)
+
+
+def test_faces_move_with_the_emotion(rows: list[Utterance]) -> None:
+    smile = INTENSITIES.index("AU12_r")
+    found: dict[str, list[float]] = {emotion: [] for emotion in demo.STYLES}
+    for row in rows:
+        if row.emotion and row.visual is not None:
+            found[row.emotion].append(float(OpenFace().read(Path(row.visual))[:, smile].mean()))
+    means = {emotion: np.mean(values) for emotion, values in found.items()}
+    assert max(means, key=means.__getitem__) == "happiness"
+    assert min(found["happiness"]) < max(found["neutral"]), "the classes overlap"
