@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -23,23 +22,23 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from data_prep.corpora import get_corpus
+from data_prep.files import json_object, write_table
 from data_prep.lock import hold
 from data_prep.noise import NoiseCopies
 from data_prep.options import checked_options
 from data_prep.reading import Corpus, Reading
+from data_prep.refusals import check_names, check_options, check_out, check_rejected, rejected_earlier
 from data_prep.rows import Rows, read_rows
 from data_prep.shards import Keys, Known, Part, Source, Task, old_rows, run_tasks, set_aside
 from sersearch.audio import VISUAL, Extractor, Visual, extractor
-from sersearch.data.atomic import atomic, write_json
-from sersearch.data.place import full_name, is_local, place, read_parquet
+from sersearch.data.atomic import write_json
+from sersearch.data.place import full_name, is_local, place
 from sersearch.data.schema import Rejected, rejected_table
-from sersearch.errors import ConfigError, DataError
+from sersearch.errors import DataError
 
 SHARD_SIZE = 128  # utterances
-SHOWN = 10  # rejected utterances in an error
 ENOUGH = 100  # rejected utterances that are worth seeing together, before a run that has too many is ended
 
 
@@ -100,21 +99,19 @@ def prepare(
     utterances unusable, or none usable.
     """
     began = time.monotonic()
-    _check_options(max_rejected, shard_size, workers)
+    check_options(max_rejected, shard_size, workers)
     reader = get_corpus(corpus)
-    names = [features] if isinstance(features, str) else list(dict.fromkeys(features))
-    for name in set(names) - VISUAL.keys():
-        extractor(name)  # raises for an unknown one
+    names = _feature_names(features)
     given = checked_options(reader, options or {})
     try:
-        _check_out(out, corpus)
+        check_out(out, corpus)
         rows = read_rows(reader, root, out, given, names, noise, visual)
-        _check_names(out, set(rows.manifest["corpus"].to_pylist()))
+        check_names(out, set(rows.manifest["corpus"].to_pylist()))
         if is_local(out):
             out.mkdir(parents=True, exist_ok=True)
         with hold(out) as still:
-            _check_rejected(rows.reading.rejected, len(rows.manifest), max_rejected, out, names)
-            _write_table(out / "manifest.parquet", rows.manifest, row_group_size=shard_size)
+            check_rejected(rows.reading.rejected, len(rows.manifest), max_rejected, out, names)
+            write_table(out / "manifest.parquet", rows.manifest, row_group_size=shard_size)
             source = _source(out, rows.reading, noise)
             shards = _shards(rows.manifest, source, rows.extractors, shard_size)
             most = max_rejected * (len(rows.manifest) + len(rows.reading.rejected)) - len(rows.reading.rejected)
@@ -125,16 +122,38 @@ def prepare(
             notes = rows.notes + _outdated(out, source.hash)
     except OSError as error:
         raise DataError(f"preparation stopped: {error}; once that is mended, the same command goes on") from error
+    return _prepared(out, corpus, rows, cards, rejected, notes, written, time.monotonic() - began)
+
+
+def _feature_names(features: str | Sequence[str]) -> list[str]:
+    """The feature sets, each once. Raises :class:`ConfigError` for an unknown one."""
+    names = [features] if isinstance(features, str) else list(dict.fromkeys(features))
+    for name in set(names) - VISUAL.keys():
+        extractor(name)
+    return names
+
+
+def _prepared(
+    out: Path,
+    corpus: str,
+    rows: Rows,
+    cards: list[dict[str, Any]],
+    rejected: list[Rejected],
+    notes: tuple[str, ...],
+    written: int,
+    seconds: float,
+) -> Prepared:
+    """What was done, as the cards of its feature sets say."""
     return Prepared(
         out=out,
         corpus=corpus,
-        features=tuple(names),
+        features=tuple(card["features"] for card in cards),
         synthetic=rows.reading.synthetic,
         utterances=max(sum(shard["rows"] for shard in card["shards"]) for card in cards),
         rejected=len({(row.id, row.path) for row in rejected}),
-        shards=len(shards),
+        shards=len(cards[0]["shards"]),
         written=written,
-        seconds=time.monotonic() - began,
+        seconds=seconds,
         hashes={card["features"]: card["hash"] for card in cards},
         notes=notes,
     )
@@ -154,71 +173,8 @@ def _all_rejected(
     parts = [part for shard in shards for part in shard.parts if part.done()]
     rejected = rows.reading.rejected + [row for part in parts for row in part.rejected()]
     unusable = {row.id for row in rejected if row.features}
-    _check_rejected(rejected, len(rows.manifest) - len(unusable), max_rejected, out, features)
-    return rejected + _rejected_earlier(out, features)
-
-
-def _check_options(max_rejected: float, shard_size: int, workers: int | None) -> None:
-    if not 0 <= max_rejected <= 1:
-        raise ConfigError(f"max_rejected is {max_rejected}; it is a fraction, 0 to 1 (0.05: one in twenty)")
-    if shard_size < 1:
-        raise ConfigError(f"shard_size is {shard_size}; a shard holds at least one utterance")
-    if workers is not None and workers < 1:
-        raise ConfigError(f"workers is {workers}; at least one process must extract")
-
-
-def _check_out(out: Path, corpus: str) -> None:
-    """Refuse a folder that holds another corpus."""
-    if out.exists() and not out.is_dir():
-        raise DataError(f"{out}: a file; --out is the folder of a prepared corpus")
-    if not (out / "corpus.json").is_file():
-        return
-    try:
-        held = json.loads((out / "corpus.json").read_text("utf-8"))["corpus"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{out / 'corpus.json'}: cannot be read ({error}); delete {out} or choose another --out"
-        ) from error
-    if held != corpus:
-        raise DataError(f"{out}: holds the corpus {held}, not {corpus}; choose another --out")
-
-
-def _check_names(out: Path, names: set[str]) -> None:
-    """Refuse a folder that holds another corpus of the same reader: another CSV file's, say."""
-    held = set((_json(out / "corpus.json") or {}).get("names", names))
-    if names and not held & names:
-        raise DataError(
-            f"{out}: holds the corpus {', '.join(sorted(held))}, not {', '.join(sorted(names))}; choose another --out"
-        )
-
-
-def _rejected_earlier(out: Path, features: Sequence[str]) -> list[Rejected]:
-    """What other feature sets in `out` than `features` could not use."""
-    try:
-        rows = read_parquet(out / "rejected.parquet").to_pylist()
-    except (OSError, pa.ArrowException):
-        return []
-    others = {path.parent.name for path in out.glob("*/card.json")} - set(features)
-    return [Rejected(**row) for row in rows if row["features"] in others]
-
-
-def _check_rejected(
-    rejected: list[Rejected], usable: int, max_rejected: float, out: Path, features: Sequence[str]
-) -> None:
-    """Fail, with the list in `out`/rejected.parquet, when too many utterances cannot be used."""
-    everyone = rejected
-    rejected = list({(row.id, row.path): row for row in reversed(everyone)}.values())[::-1]
-    total = len(rejected) + usable
-    if usable and len(rejected) <= max_rejected * total:
-        return
-    _write_table(out / "rejected.parquet", rejected_table(everyone + _rejected_earlier(out, features)))
-    first = "\n  ".join(f"{row.id or row.path}: {row.reason}" for row in rejected[:SHOWN])
-    more = f"\n  and {len(rejected) - SHOWN} more" if len(rejected) > SHOWN else ""
-    limit = f"more than --max-rejected {max_rejected:g} allows" if usable else "so nothing is left"
-    raise DataError(
-        f"{len(rejected)} of {total} utterances cannot be used, {limit}:\n  {first}{more}\n"
-        f"The list is in {out / 'rejected.parquet'}"
-    )
+    check_rejected(rejected, len(rows.manifest) - len(unusable), max_rejected, out, features)
+    return rejected + rejected_earlier(out, features)
 
 
 @dataclass(frozen=True)
@@ -311,8 +267,8 @@ def _describe(
         "utterances": len(manifest),
         "rejected": len({(row.id, row.path) for row in rejected}),
     }
-    _write_table(out / "rejected.parquet", rejected_table(rejected))
-    if _json(out / "corpus.json") != json.loads(json.dumps(corpus)):
+    write_table(out / "rejected.parquet", rejected_table(rejected))
+    if json_object(out / "corpus.json") != json.loads(json.dumps(corpus)):
         write_json(out / "corpus.json", corpus)
 
 
@@ -320,7 +276,7 @@ def _outdated(out: Path, manifest: str) -> tuple[str, ...]:
     """Take the cards of other feature sets away that were made of another manifest: their labels may be others."""
     notes = []
     for path in sorted(out.glob("*/card.json")):
-        if (_json(path) or {}).get("manifest") != manifest:
+        if (json_object(path) or {}).get("manifest") != manifest:
             path.unlink()
             name = path.parent.name
             notes.append(f"the {name} features are of an earlier state of the corpus: add --features {name}")
@@ -332,7 +288,7 @@ def _finish(parts: list[Part], extract: Extractor | Visual, manifest: str) -> di
     entries = [part.entry() for part in parts]
     total = hashlib.sha256("".join(entry["sha256"] for entry in entries).encode()).hexdigest()
     folder = parts[0].path.parent
-    there = _json(folder / "card.json")
+    there = json_object(folder / "card.json")
     if there and (there.get("hash"), there.get("manifest")) == (total, manifest):
         return there
     kept = {part.path.stem for part in parts}
@@ -342,27 +298,3 @@ def _finish(parts: list[Part], extract: Extractor | Visual, manifest: str) -> di
     card: dict[str, Any] = {**extract.card(), "hash": total, "manifest": manifest, "shards": entries}
     write_json(folder / "card.json", card)
     return card
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    """The object in a JSON file; None where it is missing or damaged."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
-
-
-def _write_table(path: Path, table: pa.Table, row_group_size: int | None = None) -> None:
-    """Write a table, unless the file holds it already."""
-    groups = 1 if row_group_size is None else math.ceil(len(table) / row_group_size)
-    try:
-        if path.is_file():
-            with path.open("rb") as file:
-                there = pq.ParquetFile(file)
-                if there.num_row_groups == groups and there.read().equals(table):
-                    return
-    except pa.ArrowException:
-        pass  # damaged
-    with atomic(path) as temporary:
-        pq.write_table(table, temporary, row_group_size=row_group_size)
