@@ -41,6 +41,8 @@ def rows(quick: bool) -> Iterator[Row]:
             yield against_plain(name, data, device, steps)
             for lanes in (4, 16) if quick else (4, 8, 16):
                 yield fused(name, data, device, lanes, max(steps // 4, 1))
+            for lanes in (1,) if quick else (1, 16):
+                yield compiled(name, data, device, lanes, max(steps // lanes, 2))
         yield grid(large, device, steps)
 
 
@@ -66,8 +68,16 @@ def table(dims: int) -> TrainingData:
 class Step:
     """One step, an unlabelled and a labelled mini-batch, of one configuration in one or more lanes."""
 
-    def __init__(self, data: TrainingData, device: str, lanes: int = 1, config: LadderConfig = PAPER) -> None:
-        network = Engine(FAMILY, data, device)._network(config)
+    def __init__(
+        self,
+        data: TrainingData,
+        device: str,
+        lanes: int = 1,
+        config: LadderConfig = PAPER,
+        *,
+        compile: bool = False,
+    ) -> None:
+        network = Engine(FAMILY, data, device, compile=compile)._network(config)
         configs = [replace(config, alpha=0.5 * k / lanes) for k in range(lanes)]
         initial = [network.initial(0) for _ in configs]
         lanes_ = [Lane(c, 0, 1, w, network.slots(w), network.place(w)) for c, w in zip(configs, initial, strict=True)]
@@ -145,6 +155,17 @@ def fused(name: str, data: TrainingData, device: str, lanes: int, steps: int) ->
     alone, all_ = paired(single, together, steps)
     note = f"{1000 * all_:.0f} ms for {lanes}, {1000 * alone:.0f} ms for one, {device}"
     return Row(f"{lanes} lanes against {lanes} single ones, ladder, {name}", f"x {lanes * alone / all_:.2f}", "", note)
+
+
+def compiled(name: str, data: TrainingData, device: str, lanes: int, steps: int) -> Row:
+    """A compiled step of some lanes as one model against as many plain steps of single ones; on a GPU, CUDA graphs."""
+    single, together = Step(data, device), Step(data, device, lanes, compile=True)
+    compiling = together()
+    single()
+    alone, all_ = paired(single, together, steps)
+    note = f"{1000 * all_:.0f} ms, {1000 * alone:.0f} ms plain for one; {compiling:.0f} s to compile, {device}"
+    what = "a compiled step" if lanes == 1 else f"a compiled step of {lanes} lanes"
+    return Row(f"{what} against plain single ones, ladder, {name}", f"x {lanes * alone / all_:.2f}", "", note)
 
 
 def grid(data: TrainingData, device: str, steps: int) -> Row:

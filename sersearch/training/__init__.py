@@ -3,5 +3,6 @@
 from sersearch.training.engine import Engine, EpochResult, fit, pretrain
 from sersearch.training.environment import CPU_ENVIRONMENT
 from sersearch.training.lane import LaneState, Predictions
+from sersearch.training.precision import Precision
 
-__all__ = ["CPU_ENVIRONMENT", "Engine", "EpochResult", "LaneState", "Predictions", "fit", "pretrain"]
+__all__ = ["CPU_ENVIRONMENT", "Engine", "EpochResult", "LaneState", "Precision", "Predictions", "fit", "pretrain"]

@@ -36,6 +36,7 @@ from sersearch.training.epoch import (
 )
 from sersearch.training.lane import Lane, LaneState, Predictions, Weights
 from sersearch.training.network import Network, Stack
+from sersearch.training.precision import Precision, set_up
 
 
 @dataclass(frozen=True)
@@ -68,16 +69,24 @@ class Engine:
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
         objective: str | None = None,
+        precision: Precision = "float32",
+        compile: bool | None = None,
     ) -> None:
-        """Epochs are compared by the development metric `objective`; None: the family's."""
+        """Epochs are compared by the development metric `objective`; None: the family's.
+
+        `precision` is that of products, here and in evaluation; weights and sums are of `dtype`. Steps are compiled if
+        `compile`; None: on a GPU, where they are measured to be faster.
+        """
+        self._compile = (None if device != "cpu" else False) if compile is None else compile
         self.family, self.data = family, data
         self.objective = objective or family.objective(data.labels)
         self._watched = tuple(f"_{condition}" for condition in data.dev_by_condition)
         if self.objective.endswith(self._watched):
             raise ConfigError(f"objective {self.objective}: labels in noise are watched, never selected by")
-        self.device, self.dtype = torch.device(device), dtype
+        self.device, self.dtype, self.precision = torch.device(device), dtype, precision
         self._spec = _spec(data)
         if self.device.type == "cuda":
+            set_up(precision)
             _reside(data, self.device, dtype)
         self._lanes: dict[int, Lane] = {}
         self._networks: dict[object, Network] = {}
@@ -189,7 +198,8 @@ class Engine:
         key = config.signature()
         if key not in self._networks:
             phases = self.family.phases(config, self._spec)
-            self._networks[key] = Network(self.family, config, self._spec, phases, self.device, self.dtype)
+            how = self.device, self.dtype, self.precision, self._compile
+            self._networks[key] = Network(self.family, config, self._spec, phases, *how)
         return self._networks[key]
 
     def _epoch(self, numbers: Sequence[int]) -> Iterator[EpochResult]:

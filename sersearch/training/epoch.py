@@ -28,7 +28,7 @@ def turn_of(item: np.ndarray | Turn) -> tuple[np.ndarray, tuple[str, ...] | None
 
 
 def relabel(
-    stack: Stack, data: TrainingData, read: Callable[[Callable[[Any, Batch], Tensor]], Tensor]
+    stack: Stack, data: TrainingData, read: Callable[[Callable[[Any, Batch], Tensor], np.ndarray], Tensor]
 ) -> list[tuple[TrainingData, Mapping[str, float]]]:
     """Each lane's data, with the labels that the family gives its segments, and metrics; none where it gives none."""
     lanes, network = stack.lanes, stack.network
@@ -43,19 +43,19 @@ def relabel(
     return [(replace(data, train=data.train.with_codes(own.codes)), own.metrics) for own in found]
 
 
-def features(stack: Stack, segments: Segments, function: Callable[[Any, Batch], Tensor]) -> Tensor:
-    """What `function` reads of all `segments`, (K, S, H)."""
+def features(stack: Stack, segments: Segments, function: Callable[[Any, Batch], Tensor], indices: np.ndarray) -> Tensor:
+    """What `function` reads of the `segments` of some numbers (N,), (K, N, H)."""
     network = stack.network
-    chosen = evaluation_batches(network, segments)
-    batches = (segments.batch(indices, network.device, network.dtype) for indices in chosen)
+    chosen = evaluation_batches(network, segments, indices)
+    batches = (segments.batch(some, network.device, network.dtype) for some in chosen)
     return torch.cat([stack.read(function, batch) for batch in batches], dim=1)
 
 
-def made_up(stack: Stack, data: TrainingData, function: Callable[[Any, Batch], Tensor]) -> Tensor:
+def made_up(stack: Stack, data: TrainingData, function: Callable[[Any, Batch], Tensor], indices: np.ndarray) -> Tensor:
     """Numbers of the shape of :func:`features`, without the work."""
     network = stack.network
     few = stack.read(function, data.train.batch(np.arange(2), network.device, network.dtype))
-    return torch.randn(len(stack.lanes), len(data.train), few.shape[-1], device=few.device, dtype=few.dtype)
+    return torch.randn(len(stack.lanes), len(indices), few.shape[-1], device=few.device, dtype=few.dtype)
 
 
 def train_epoch(stack: Stack, datas: Sequence[TrainingData]) -> dict[str, list[float]]:
@@ -131,8 +131,9 @@ def evaluate(
     return {f"dev_loss_{n}": (s / counts[n]).reshape(-1).tolist() for n, s in sums.items() if counts[n]}, means
 
 
-def evaluation_batches(network: Network, segments: Segments) -> Iterator[np.ndarray]:
-    """All segments in their order, in mini-batches that fit the memory."""
+def evaluation_batches(network: Network, segments: Segments, indices: np.ndarray | None = None) -> Iterator[np.ndarray]:
+    """All segments in their order, or those of some numbers, in mini-batches that fit the memory."""
     size = max(EVALUATION_BATCH, EVALUATION_VALUES // (network.spec.dims * segments.view.frames))
-    for first in range(0, len(segments), size):
-        yield np.arange(first, min(first + size, len(segments)))
+    chosen = np.arange(len(segments)) if indices is None else indices
+    for first in range(0, len(chosen), size):
+        yield chosen[first : first + size]

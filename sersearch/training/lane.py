@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
-from sersearch.data.atomic import atomic, write_json
+from sersearch.data.atomic import atomic
 from sersearch.data.batches import LabelSpace
 from sersearch.errors import DataError
 from sersearch.family import Config, HalveOnPlateau
@@ -166,25 +166,30 @@ class LaneState:
         """A copy of the progress for a lane to go on from."""
         return dataclasses.replace(self.progress)
 
-    def save(self, folder: Path) -> None:
-        """Write `model.safetensors` (the best weights), `state.safetensors` and, last, `state.json`.
+    def files(self) -> dict[str, bytes]:
+        """The checkpoint: `model.safetensors` (the best weights), `state.safetensors` and, last, `state.json`.
 
         The best weights by a further metric are `model-<metric>.safetensors`.
         """
-        folder.mkdir(parents=True, exist_ok=True)
         tensors = {f"weights/{name}": t for name, t in self.weights.items()}
         tensors |= {f"outputs/{name}": t for name, t in self.best_outputs.items()}
         tensors |= {f"codes/{name}": t for name, t in self.codes.items()}
         for phase, slots in self.slots.items():
             tensors |= {f"slots/{phase}/{name}": t for name, t in slots.items()}
-        _save(folder / "model.safetensors", self.best_weights)
-        for metric, best in self.bests.items():
-            _save(folder / f"model-{metric}.safetensors", best.weights)
-        _save(folder / "state.safetensors", tensors)
+        parts = {"model": self.best_weights}
+        parts |= {f"model-{metric}": best.weights for metric, best in self.bests.items()}
+        parts["state"] = tensors
         plain = {"family": self.family, "config": self.config, "seed": self.seed, "epochs": self.epochs}
         plain["progress"] = dataclasses.asdict(self.progress)
         plain["bests"] = {metric: {"value": best.value, "epoch": best.epoch} for metric, best in self.bests.items()}
-        write_json(folder / "state.json", plain)
+        files = {f"{name}.safetensors": _safetensors(part) for name, part in parts.items()}
+        return files | {"state.json": json.dumps(plain, indent=2, allow_nan=False).encode()}
+
+    def save(self, folder: Path) -> None:
+        """Write :meth:`files` into `folder`, each whole or not at all."""
+        for name, content in self.files().items():
+            with atomic(folder / name) as temporary:
+                temporary.write_bytes(content)
 
     @classmethod
     def load(cls, folder: Path) -> LaneState:
@@ -221,6 +226,5 @@ class LaneState:
             raise DataError(f"{folder}: not a checkpoint that can be read ({error})") from error
 
 
-def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    with atomic(path) as temporary:
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary)
+def _safetensors(tensors: Mapping[str, Tensor]) -> bytes:
+    return save({name: t.detach().cpu().contiguous() for name, t in tensors.items()})

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import SimpleNamespace
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,10 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from sersearch.family import Also, Batch, Config, Family, Losses, ModelSpec, Phase
+from sersearch.family import Also, Batch, Config, Family, Losses, ModelSpec, Noise, Phase
 from sersearch.training import optim
+from sersearch.training.compiled import Choice, Drawn, Values, compiled
 from sersearch.training.lane import Lane, Weights
 from sersearch.training.noise import StepNoise
+from sersearch.training.precision import Precision, arithmetic
 
 T = TypeVar("T")
 
@@ -41,7 +42,15 @@ class Network:
         phases: tuple[Phase, ...],
         device: torch.device,
         dtype: torch.dtype,
+        precision: Precision = "float32",
+        compile: bool | None = False,
     ) -> None:
+        """Steps are compiled if `compile`, where measured faster if it is None."""
+        self.precision = precision
+        self._compile = compile
+        self._choices: dict[str, Choice] = {}
+        self._functions: dict[str, Any] = {}
+        self._asked: dict[object, list[tuple[bool, tuple[int, ...]]]] = {}
         self.family, self.config, self.spec, self.phases = family, config, spec, phases
         self.device, self.dtype = device, dtype
         self.call = _Call(family.build(config, spec).to(device, dtype))
@@ -49,6 +58,87 @@ class Network:
         self.states = tuple(phase for phase in phases if phase.state_of is None)
         """The phases that have an optimiser state of their own."""
         self.rates = {o.learning_rate for p in phases for o in (p.optimizer, *(also.optimizer for also in p.also))}
+
+    def choice(self, phase: Phase) -> Choice | None:
+        """Whether a phase's steps are compiled; None: never."""
+        if self._compile is False:
+            return None
+        return self._choices.setdefault(phase.name, Choice(self.device, always=bool(self._compile)))
+
+    def losses(
+        self,
+        phase: Phase,
+        weights: Weights,
+        hp: Mapping[str, Tensor],
+        batch: Batch,
+        noise: StepNoise,
+        of_lane: Tensor | None,
+        fused: bool,
+    ) -> Losses:
+        """A phase's losses."""
+
+        def of(stream: Tensor | None) -> Noise:
+            noise.stream = stream
+            return noise
+
+        losses: Losses = self.run(phase.loss, weights, hp, batch, of, of_lane, fused)
+        return losses
+
+    def fast_losses(
+        self,
+        phase: Phase,
+        weights: Weights,
+        hp: Mapping[str, Tensor],
+        batch: Batch,
+        noise: StepNoise,
+        of_lane: Tensor | None,
+        fused: bool,
+    ) -> Losses:
+        """The same as :meth:`losses`, compiled."""
+        key = phase.name, batch["x"].shape
+        if key not in self._asked:  # found out on copies: a run moves the moments of batch norm
+            probe, copies = noise.again(), {name: t.detach().clone() for name, t in weights.items()}
+            with torch.no_grad():
+                self.losses(phase, copies, hp, batch, probe, of_lane, fused)
+            self._asked[key] = probe.asked
+        if phase.name not in self._functions:
+
+            def losses(weights: Any, hp: Any, batch: Any, draws: Any, of_lane: Any, fused: bool) -> Any:
+                def of(stream: Tensor | None) -> Noise:
+                    return Drawn(draws, stream, training=True)
+
+                return self.run(phase.loss, weights, hp, batch, of, of_lane, fused)
+
+            self._functions[phase.name] = compiled(losses, self.device)
+        draws = noise.all_of(self._asked[key], stacked=of_lane is not None)
+        found: Losses = self._functions[phase.name](weights, hp, batch, draws, of_lane, fused)
+        return found
+
+    def run(
+        self,
+        function: Any,
+        weights: Weights,
+        hp: Mapping[str, Tensor],
+        batch: Batch,
+        noise: Callable[[Tensor | None], Noise] | None,
+        of_lane: Tensor | None,
+        fused: bool,
+    ) -> Any:
+        """`function(model, batch, hp, noise)` of one lane, or of K `fused` ones.
+
+        `of_lane` holds the lanes' streams (K,), where the batch has a lane dimension; `noise` gives a stream's numbers.
+        """
+
+        def one(weights: Weights, hp: Mapping[str, Tensor], batch: Batch, stream: Tensor | None) -> Any:
+            named = {f"model.{name}": t for name, t in weights.items()}
+            own = None if noise is None else noise(stream)
+            with arithmetic(self.precision):
+                return functional_call(self.call, named, (function, batch, Values(hp), own))
+
+        if not fused:
+            return one(weights, hp, batch, None)
+        own = None if of_lane is None else 0
+        return vmap(one, in_dims=(0, 0, own, own), randomness="same")(weights, hp, batch, of_lane)
 
     def initial(self, seed: int) -> Weights:
         """Weights and buffers as the family initialises them under `seed`, the same on every device."""
@@ -146,6 +236,8 @@ class Stack:
         """
         network = self.network
         network.call.train()
+        if network.device.type == "cuda":
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         shared = len(batches) == 1
         of_lane = None if shared else self._by_lane(self._of_lane, torch.int64)
         batch = batches[0] if shared else {n: torch.stack([b[n] for b in batches])[of_lane] for n in batches[0]}
@@ -156,10 +248,7 @@ class Stack:
             noise = StepNoise(self.streams, step, number, network.device, network.dtype, training=True)
             weights = {n: t.detach() for n, t in self._weights.items()}
             updated = {n: t.requires_grad_() for n, t in network.updated(phase, weights).items()}
-            losses = self._run(phase.loss, weights, batch, noise, of_lane)
-            # Lanes don't mix: the gradient of the sum is each lane's own, and a NaN stays in its lane.
-            found = torch.autograd.grad(losses[phase.minimise].sum(), list(updated.values()), allow_unused=True)
-            gradients = {n: g for n, g in zip(updated, found, strict=True) if g is not None}
+            losses, gradients = self._differentiated(phase, weights, updated, batch, noise, of_lane)
             if phase.clip is not None:
                 optim.clip(gradients, phase.clip, len(self.lanes) if self.fused else None)
             moves = self._moves(phase, gradients, labelled)
@@ -169,8 +258,33 @@ class Stack:
             ):
                 own = network.of(updates, gradients)
                 optim.step(optimizer, self._weights, own, self._slots[name], self._hp64, moves)
-            out |= {name: loss.detach() for name, loss in losses.items()}
+            out |= losses
         return out
+
+    def _differentiated(
+        self,
+        phase: Phase,
+        weights: Weights,
+        updated: Weights,
+        batch: Batch,
+        noise: StepNoise,
+        of_lane: Tensor | None,
+    ) -> tuple[Losses, Weights]:
+        """A phase's losses, and the gradients of the one that it minimises by the `updated` of the `weights`."""
+        network = self.network
+
+        def differentiate(function: Callable[..., Losses]) -> tuple[Losses, Weights]:
+            losses = function(phase, weights, self._hp, batch, noise, of_lane, self.fused)
+            # Lanes don't mix: the gradient of the sum is each lane's own, and a NaN stays in its lane.
+            found = torch.autograd.grad(losses[phase.minimise].sum(), list(updated.values()), allow_unused=True)
+            gradients = {n: g for n, g in zip(updated, found, strict=True) if g is not None}
+            # Copies: what a CUDA graph gives is overwritten as it is replayed.
+            return {name: loss.detach().clone() for name, loss in losses.items()}, gradients
+
+        choice = network.choice(phase)
+        if choice is None:
+            return differentiate(network.losses)
+        return choice.step(lambda: differentiate(network.losses), lambda: differentiate(network.fast_losses))
 
     @torch.no_grad()
     def evaluate_step(self, step: int, batch: Batch, *, losses: bool) -> tuple[Losses, dict[str, Tensor]]:
@@ -181,16 +295,21 @@ class Stack:
         for number, phase in enumerate(network.phases if losses else ()):
             # The same noise for every lane and epoch, so that development losses can be compared.
             noise = StepNoise([(0, 0)], step, number, network.device, network.dtype, training=False)
-            found |= self._run(phase.loss, self._weights, batch, noise, None)
-        outputs = self._run(lambda model, b, hp, noise: family.predict(model, b), self._weights, batch, None, None)
-        return found, outputs
+            found |= network.losses(phase, self._weights, self._hp, batch, noise, None, self.fused)
+        return found, self._predicted(family.predict, batch)
 
     @torch.no_grad()
     def read(self, function: Any, batch: Batch) -> Tensor:
         """`function(model, batch)`, (B, ...), of every lane in evaluation mode: (K, B, ...)."""
         self.network.call.eval()
-        outputs: Tensor = self._run(lambda model, b, hp, noise: function(model, b), self._weights, batch, None, None)
+        outputs: Tensor = self._predicted(function, batch)
         return outputs if self.fused else outputs[None]
+
+    def _predicted(self, function: Any, batch: Batch) -> Any:
+        def predict(model: Any, batch: Batch, hp: Any, noise: None) -> Any:
+            return function(model, batch)
+
+        return self.network.run(predict, self._weights, self._hp, batch, None, None, self.fused)
 
     def _moves(self, phase: Phase, gradients: Weights, labelled: Sequence[set[str]]) -> dict[str, Tensor]:
         """For the parameters of children that stand still in some lane: whether they move, () or (K,)."""
@@ -201,22 +320,6 @@ class Stack:
                 flags = self._by_lane(moving, torch.bool)
                 moves |= {name: flags for name in gradients if name.split(".")[0] == child}
         return moves
-
-    def _run(
-        self, function: Any, weights: Weights, batch: Batch, noise: StepNoise | None, of_lane: Tensor | None
-    ) -> Any:
-        """`function(model, batch, hp, noise)` for every lane; `of_lane` says that the batch has a lane dimension."""
-
-        def one(weights: Weights, hp: Mapping[str, Tensor], batch: Batch, stream: Tensor | None) -> Any:
-            if noise is not None:
-                noise.stream = stream
-            named = {f"model.{name}": t for name, t in weights.items()}
-            return functional_call(self.network.call, named, (function, batch, SimpleNamespace(**hp), noise))
-
-        if not self.fused:
-            return one(weights, self._hp, batch, None)
-        own = None if of_lane is None else 0
-        return vmap(one, in_dims=(0, 0, own, own), randomness="same")(weights, self._hp, batch, of_lane)
 
 
 def _stacked(tensors: Sequence[Weights]) -> Weights:

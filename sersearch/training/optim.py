@@ -135,7 +135,8 @@ def _like(coefficient: Tensor, tensor: Tensor) -> Tensor:
 def clip(gradients: Mapping[str, Tensor], largest: float, lanes: int | None) -> None:
     """Scale `gradients`, in place, to a joint Euclidean norm of at most `largest`; each of K `lanes` by its own."""
     shape = (-1,) if lanes is None else (lanes, -1)
-    squares = torch.stack([g.reshape(shape).square().sum(dim=-1) for g in gradients.values()])
+    # By name: a checkpoint's parameters come back in that order, and rounding depends on it.
+    squares = torch.stack([gradients[name].reshape(shape).square().sum(dim=-1) for name in sorted(gradients)])
     factor = (largest / (squares.sum(dim=0).sqrt() + 1e-6)).clamp(max=1)
     for gradient in gradients.values():
         gradient.mul_(_like(factor, gradient))
