@@ -52,6 +52,17 @@ def f1(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
     return (2 * counts.diagonal(dim1=-2, dim2=-1) / (counts.sum(-1) + counts.sum(-2))).nanmean(-1)
 
 
+def precision(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Macro precision: the mean of ``TP / (TP + FP)`` over the classes that occur in labels or predictions.
+
+    A class that is never predicted has precision 0.
+    """
+    counts = confusion(predicted, labels, classes).double()
+    chosen = counts.sum(-2)
+    each = counts.diagonal(dim1=-2, dim2=-1) / chosen.clamp(min=1)
+    return torch.where(chosen + counts.sum(-1) > 0, each, torch.nan).nanmean(-1)
+
+
 def target_metrics(
     outputs: Mapping[str, Tensor], labels: Mapping[str, Tensor], attributes: Sequence[str]
 ) -> dict[str, Tensor]:
@@ -94,4 +105,4 @@ def eer(scores: Tensor, same: Tensor) -> Tensor:
     return torch.where(ranked.isnan().any(-1), torch.nan, rate)
 
 
-__all__ = ["ccc", "confusion", "eer", "f1", "target_metrics", "ua", "wa"]
+__all__ = ["ccc", "confusion", "eer", "f1", "precision", "target_metrics", "ua", "wa"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,7 @@ import pyarrow.parquet as pq
 
 from sersearch.data.atomic import write_json
 from sersearch.data.batches import SegmentView, TrainingData, training_data
+from sersearch.data.companions import Companion
 from sersearch.data.protocols import Protocol
 from sersearch.data.schema import feature_schema
 from sersearch.data.table import FeatureTable
@@ -51,27 +54,11 @@ def make_table(
                 piece[:, :3] += level
             pieces.append(piece)
             labels = np.clip(4 + level, 1, 7).round(2).tolist() if attributes and emotion is not None else [None] * 3
-            rows.append(
-                {
-                    "id": f"s{speaker}_{number:02d}",
-                    "path": f"s{speaker}_{number:02d}.wav",
-                    "start": None,
-                    "end": None,
-                    "speaker": f"s{speaker}",
-                    "gender": ("female", "male")[speaker % 2],
-                    "emotion": emotion,
-                    **dict(zip(("activation", "valence", "dominance"), labels, strict=True)),
-                    "sentence": None,
-                    "corpus": corpus,
-                    "split": None,
-                    "condition": "clean" if conditions else None,
-                    "duration": frames / 100,
-                    "frames": frames,
-                    "audio_sha256": f"{corpus}{speaker}{number}",
-                }
-            )
+            condition = "clean" if conditions else None
+            rows.append(_row(corpus, speaker, number, frames, emotion, labels, condition))
+    clean = list(zip(rows, pieces, strict=True))
     for condition in conditions:
-        for row, piece in list(zip(rows, pieces, strict=True))[: speakers * (4 * repetitions + unlabelled)]:
+        for row, piece in clean:
             name = f"{row['id']}_{condition}"
             rows.append(row | {"id": name, "condition": condition, "audio_sha256": f"{corpus}{name}"})
             pieces.append((piece + rng.normal(size=piece.shape)).astype(np.float32))
@@ -92,15 +79,73 @@ def make_table(
     )
 
 
+def _row(
+    corpus: str,
+    speaker: int,
+    number: int,
+    frames: int,
+    emotion: str | None,
+    attributes: list[float | None],
+    condition: str | None,
+) -> dict[str, Any]:
+    """One utterance of a manifest."""
+    name = f"s{speaker}_{number:02d}"
+    return {
+        **dict.fromkeys(("start", "end", "sentence", "split")),
+        "id": name,
+        "path": f"{name}.wav",
+        "speaker": f"s{speaker}",
+        "gender": ("female", "male")[speaker % 2],
+        "emotion": emotion,
+        **dict(zip(("activation", "valence", "dominance"), attributes, strict=True)),
+        "corpus": corpus,
+        "condition": condition,
+        "duration": frames / 100,
+        "frames": frames,
+        "audio_sha256": f"{corpus}{speaker}{number}",
+    }
+
+
+def make_visual(table: FeatureTable, dims: int = 8, lacking: int = 1) -> Companion:
+    """Visual features beside `table`, a third of its frames, of which the means tell the class, too.
+
+    Each speaker's first `lacking` utterances have none.
+    """
+    rng = np.random.default_rng(len(table.utterances))
+    has = table.utterances["id"].str.slice(-2).astype(int) >= lacking
+    utterances = table.utterances[has.to_numpy()].reset_index(drop=True)
+    pieces = []
+    for emotion, frames in zip(utterances["emotion"], utterances["frames"], strict=True):
+        piece = rng.normal(size=(max(frames // 3, 1), dims)).astype(np.float32)
+        if emotion in CLASSES:
+            piece[:, CLASSES.index(emotion) * dims // 4 : (CLASSES.index(emotion) + 1) * dims // 4] += 2
+        pieces.append(piece)
+    made = replace(
+        table,
+        card={**table.card, "features": "visual", "dims": dims, "frame_rate": 30.0},
+        utterances=utterances,
+        frames=np.concatenate(pieces),
+        offsets=np.cumsum([0, *(len(p) for p in pieces)]),
+    )
+    return Companion(made, np.where(has, np.cumsum(has) - 1, -1))
+
+
 def make_data(
-    table: FeatureTable | None = None, view: SegmentView | None = None, target: str = "emotion"
+    table: FeatureTable | None = None,
+    view: SegmentView | None = None,
+    target: str = "emotion",
+    visual: SegmentView | None = None,
 ) -> TrainingData:
-    """Training data of :func:`make_table` under LOSO, cut into segments of 32 frames, or as `view` says."""
+    """Training data of :func:`make_table` under LOSO, cut into segments of 32 frames, or as `view` says.
+
+    With `visual`, features of :func:`make_visual` beside it, cut so.
+    """
     view = view or SegmentView(32, 32)
     if table is None:
         table = make_table(vectors=view.frames == 1, attributes=bool(attributes_of(target)))
     split = Protocol("loso", test_speaker="s0").split(table, target)
-    return training_data(table, split, view, target)
+    further = {} if visual is None else {"visual": (make_visual(table), visual)}
+    return training_data(table, split, view, target, companions=further)
 
 
 def write_table(folder: Path, table: FeatureTable) -> Path:

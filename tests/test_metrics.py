@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import interp1d
 from scipy.optimize import brentq
-from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score, roc_curve
+from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score, precision_score, roc_curve
 
-from sersearch.metrics import ccc, confusion, eer, f1, target_metrics, ua, wa
+from sersearch.metrics import ccc, confusion, eer, f1, precision, target_metrics, ua, wa
 
 torch.set_num_threads(1)
 CLASSES = 4
@@ -32,6 +32,7 @@ def test_a_case_by_hand():
     assert ua(predicted, labels, 3).item() == pytest.approx((3 / 4 + 1 / 2 + 0) / 3)
     assert wa(predicted, labels, 3).item() == pytest.approx(4 / 7)
     assert f1(predicted, labels, 3).item() == pytest.approx((6 / 8 + 2 / 5 + 0) / 3)
+    assert precision(predicted, labels, 3).item() == pytest.approx((3 / 4 + 1 / 3 + 0) / 3), "C is never predicted"
 
 
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true", "ignore:A single label was found")
@@ -45,6 +46,8 @@ def test_as_scikit_learn_and_torchmetrics_have_them(both):
     assert ua(predicted, labels, CLASSES).item() == pytest.approx(balanced_accuracy_score(truth, guess))
     assert wa(predicted, labels, CLASSES).item() == pytest.approx((truth == guess).mean())
     assert f1(predicted, labels, CLASSES).item() == pytest.approx(f1_score(truth, guess, average="macro"))
+    expected = precision_score(truth, guess, average="macro", zero_division=0)
+    assert precision(predicted, labels, CLASSES).item() == pytest.approx(expected)
     theirs = tmf.classification.multiclass_f1_score(predicted, labels, CLASSES, average="macro")
     assert f1(predicted, labels, CLASSES).item() == pytest.approx(theirs.item(), rel=1e-5)
 
@@ -67,7 +70,7 @@ def test_lanes_are_judged_apart_and_unlabelled_utterances_do_not_count(both, lan
     predicted = torch.tensor([[random.randrange(CLASSES) for _ in labels] for _ in range(lanes)])
     unlabelled = torch.cat([labels, torch.tensor([-1, -1])])
     padded = torch.cat([predicted, torch.zeros(lanes, 2, dtype=torch.int64)], -1)
-    for metric in (ua, wa, f1, confusion):
+    for metric in (ua, wa, f1, precision, confusion):
         alone = torch.stack([metric(lane, labels, CLASSES) for lane in predicted])
         assert torch.equal(metric(predicted, labels, CLASSES), alone)
         assert torch.equal(metric(padded, unlabelled, CLASSES), alone)
@@ -79,7 +82,7 @@ def test_lanes_are_judged_apart_and_unlabelled_utterances_do_not_count(both, lan
 def test_the_names_of_the_classes_do_not_matter(both, order):
     predicted, labels = both
     renamed = torch.tensor(order)
-    for metric in (ua, wa, f1):
+    for metric in (ua, wa, f1, precision):
         torch.testing.assert_close(
             metric(renamed[predicted], renamed[labels], CLASSES), metric(predicted, labels, CLASSES)
         )
@@ -87,7 +90,7 @@ def test_the_names_of_the_classes_do_not_matter(both, order):
 
 def test_without_labels_there_is_no_accuracy():
     predicted, labels = torch.tensor([0, 1]), torch.tensor([-1, -1])
-    assert all(metric(predicted, labels, 2).isnan() for metric in (ua, wa, f1))
+    assert all(metric(predicted, labels, 2).isnan() for metric in (ua, wa, f1, precision))
 
 
 # --- CCC --------------------------------------------------------------------------------------------------------------

@@ -38,8 +38,9 @@ class Visual:
     def read(self, path: Path, start: float | None = None, end: float | None = None) -> NDArray[np.float32]:
         """The file's features from `start` to `end` (s; None: its own ends), (N_v, dims) float32.
 
-        A file of one row, a vector, is that of all its spans. Raises :class:`AudioError` for what isn't such a file,
-        and for a span without a frame.
+        A file of one row, a vector, is that of all its spans. Frames in which no face was tracked, whose values aren't
+        all finite, take those of the nearest in which one was. Raises :class:`AudioError` for what isn't such a file,
+        for a span without a frame, and where fewer than half of the frames were tracked.
         """
         if not path.is_file():
             raise AudioError(f"{path}: no such file of visual features")
@@ -50,9 +51,10 @@ class Visual:
         if len(matrix) == 0:
             span = "" if start is None and end is None else f" from {start or 0:g} to {end or 'its end'} s"
             raise AudioError(f"{path}: no frames{span}")
-        if bad := int((~np.isfinite(matrix)).sum()):
-            raise AudioError(f"{path}: {bad} values are NaN or infinite")
-        return np.ascontiguousarray(matrix, np.float32)
+        tracked = np.flatnonzero(np.isfinite(matrix).all(axis=1))
+        if 2 * len(tracked) < len(matrix):
+            raise AudioError(f"{path}: only {len(tracked)} of {len(matrix)} frames have a tracked face")
+        return np.ascontiguousarray(matrix[tracked[_nearest(tracked, np.arange(len(matrix)))]], np.float32)
 
     def _read(self, path: Path) -> NDArray[Any]:
         raise NotImplementedError
@@ -60,9 +62,13 @@ class Visual:
 
 @dataclass(frozen=True)
 class OpenFace(Visual):
-    """Action units of OpenFace 2's CSV: 17 intensities (0 to 5), then 18 presences (0 or 1), a frame: (N_v, 35)."""
+    """Action units of OpenFace 2's CSV: 17 intensities (0 to 5), then 18 presences (0 or 1), a frame: (N_v, 35).
+
+    Where its column `success` is 0 no face was tracked, whatever the values.
+    """
 
     name: ClassVar[str] = "openface"
+    version: ClassVar[int] = 2
 
     dims: int = len(INTENSITIES) + len(PRESENCES)
 
@@ -75,18 +81,17 @@ class OpenFace(Visual):
             raise AudioError(f"{path}: not a CSV file of OpenFace ({error})") from error
         if missing := [name for name in ("timestamp", *INTENSITIES, *PRESENCES) if name not in table]:
             raise AudioError(f"{path}: no column {', '.join(missing[:3])}; expected a CSV file of OpenFace")
-        times, units = table["timestamp"].to_numpy(float), table[[*INTENSITIES, *PRESENCES]].to_numpy(float)
+        times = table["timestamp"].to_numpy(float)
+        units: NDArray[Any] = table[[*INTENSITIES, *PRESENCES]].to_numpy(float, copy=True)
         if not np.isfinite(times).all() or (np.diff(times) < 0).any():
             raise AudioError(f"{path}: its timestamps do not ascend")
-        return units if len(times) < 2 else units[self._nearest(times)]
-
-    def _nearest(self, times: NDArray[Any]) -> NDArray[Any]:
-        """For each point of the grid from the first to the last of `times` (s), the frame that is nearest."""
-        count = round((times[-1] - times[0]) * self.frame_rate) + 1
-        grid = times[0] + np.arange(count) / self.frame_rate
-        after = np.searchsorted(times, grid).clip(1, len(times) - 1)
-        nearest: NDArray[Any] = after - (grid - times[after - 1] <= times[after] - grid)
-        return nearest
+        if "success" in table:
+            units[table["success"].to_numpy() == 0] = np.nan
+        if len(times) < 2:
+            return units
+        grid = times[0] + np.arange(round((times[-1] - times[0]) * self.frame_rate) + 1) / self.frame_rate
+        on_grid: NDArray[Any] = units[_nearest(times, grid)]
+        return on_grid
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,27 @@ class Embeddings(Visual):
         if array.shape[1] != self.dims:
             raise AudioError(f"{path}: vectors of {array.shape[1]} numbers; the corpus's others have {self.dims}")
         return array
+
+
+def _nearest(points: NDArray[Any], grid: NDArray[Any]) -> NDArray[Any]:
+    """For each value of `grid` the place of the nearest of the ascending `points`, of two the earlier one's."""
+    if len(points) < 2:
+        return np.zeros(len(grid), np.int64)
+    after = np.searchsorted(points, grid).clip(1, len(points) - 1)
+    nearest: NDArray[Any] = after - (grid - points[after - 1] <= points[after] - grid)
+    return nearest
+
+
+def beside(audio: Path, where: Path | None) -> Path | None:
+    """The file of an audio file's visual features: `where`, or in that folder the one that is called as the audio is.
+
+    None where there is none. Raises :class:`AudioError` for a `where` that doesn't exist.
+    """
+    if where is None or where.is_file():
+        return where
+    if not where.is_dir():
+        raise AudioError(f"{where}: no such file or folder of visual features")
+    return next((path for suffix in SUFFIXES if (path := where / f"{audio.stem}{suffix}").is_file()), None)
 
 
 def _array(path: Path) -> NDArray[Any]:

@@ -14,12 +14,15 @@ from sersearch.audio.visual import INTENSITIES, PRESENCES
 from sersearch.errors import AudioError, ConfigError
 
 
-def openface(path: Path, times: list[float], *, gap: str = " ", lacking: str = "") -> Path:
-    """A CSV of OpenFace in which the first intensity is the frame's number."""
+def openface(
+    path: Path, times: list[float], *, gap: str = " ", lacking: str = "", failed: tuple[int, ...] = ()
+) -> Path:
+    """A CSV of OpenFace in which the first intensity is the frame's number, or 0 in frames that `failed`."""
     units = [name for name in (*INTENSITIES, *PRESENCES) if name != lacking]
     lines = [("," + gap).join(["frame", "face_id", "timestamp", "confidence", "success", *units])]
     for number, time in enumerate(times):
-        values = [number, 0, time, 0.98, 1, number, *([0.5] * (len(units) - 1))]
+        tracked = number not in failed
+        values = [number, 0, time, 0.98, int(tracked), float(number * tracked), *([0.5] * (len(units) - 1))]
         lines.append(("," + gap).join(map(str, values)))
     path.write_text("\n".join(lines) + "\n")
     return path
@@ -93,7 +96,7 @@ def test_arrays_that_cannot_be(tmp_path: Path) -> None:
         (np.zeros((2, 3)), "vectors of 3 numbers; the corpus's others have 4"),
         (np.zeros((2, 2, 4)), r"shape \(2, 2, 4\), float64; expected numbers"),
         (np.array(["a"]), "expected numbers"),
-        (np.full((2, 4), np.nan), "8 values are NaN or infinite"),
+        (np.full((2, 4), np.nan), "only 0 of 2 frames have a tracked face"),
     ):
         np.save(path, array)
         with pytest.raises(AudioError, match=message):
@@ -114,3 +117,32 @@ def test_a_span_has_its_own_frames(tmp_path: Path) -> None:
         visual.read(tmp_path / "a.npy", 2, 3)
     np.save(tmp_path / "b.npy", np.ones(1))
     assert visual.read(tmp_path / "b.npy", 2, 3).tolist() == [[1]], "a vector is that of all spans"
+
+
+def test_frames_without_a_tracked_face_take_the_nearest_one_s_values(tmp_path: Path) -> None:
+    array = np.arange(16.0).reshape(8, 2)
+    array[[0, 3, 4], 1], array[7] = np.nan, np.inf
+    np.save(tmp_path / "a.npy", array)
+    found = Embeddings(dims=2).read(tmp_path / "a.npy")
+    assert found[:, 0].tolist() == [2, 2, 4, 4, 10, 10, 12, 12]
+    assert np.isfinite(found).all()
+    path = openface(tmp_path / "a.csv", [n / 30 for n in range(6)], failed=(0, 2, 3))
+    assert OpenFace().read(path)[:, 0].tolist() == [1, 1, 1, 4, 4, 5]
+
+
+def test_files_without_the_column_success_have_tracked_all(tmp_path: Path) -> None:
+    path = openface(tmp_path / "a.csv", [n / 30 for n in range(3)], failed=(1,))
+    path.write_text(path.read_text().replace("success", "seen"))
+    assert OpenFace().read(path)[:, 0].tolist() == [0, 0, 2]
+
+
+def test_a_clip_with_few_tracked_frames_is_refused(tmp_path: Path) -> None:
+    path = openface(tmp_path / "a.csv", [n / 30 for n in range(90)], failed=tuple(range(3, 90)))
+    with pytest.raises(AudioError, match=r"a.csv: only 3 of 90 frames have a tracked face"):
+        OpenFace().read(path)
+    assert OpenFace().read(path, 0, 0.2)[:, 0].tolist() == [0, 1, 2, 2, 2, 2], "half of the span's frames suffice"
+    with pytest.raises(AudioError, match="only 0 of 30 frames"):
+        OpenFace().read(path, 1, 2)
+    one = openface(tmp_path / "b.csv", [0.0], failed=(0,))
+    with pytest.raises(AudioError, match="only 0 of 1 frames"):
+        OpenFace().read(one)

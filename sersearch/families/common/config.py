@@ -52,6 +52,11 @@ class LadderHyperparameters(Config):
     pool: int = static(4, "frames of their max-pooling; in a figure that isn't at hand", low=1)
     frames: int = static(1000, "frames of cnn's input, T: longer ones are cut, shorter padded; stated, III-D", low=1)
 
+    @property
+    def learns_unlabelled(self) -> bool:
+        """Whether there are unlabelled mini-batches."""
+        return self.setting == "UL"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.alpha + self.beta > 1 + 1e-9:

@@ -53,25 +53,19 @@ class Target:
         return reconstruction_loss(z_hat_BH, self.z)
 
 
-class Layer(nn.Module):
-    """A hidden layer of the encoder, run clean or noisy on the same weights: h = ReLU(batch norm(W h_below) + beta).
+class Normalised(nn.Module):
+    """A clean level: batch norm that has running moments for evaluation, and neither scale nor shift."""
 
-    Batch norm takes a bias of W away; a scale gamma of its own would, before ReLU, do what the next layer's weights do.
-    """
-
-    def __init__(self, inputs: int, units: int) -> None:
+    def __init__(self, units: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(inputs, units, bias=False)
-        self.beta = nn.Parameter(torch.zeros(units))
         self.register_buffer("running_mean", torch.zeros(units))
         self.register_buffer("running_var", torch.ones(units))
 
     running_mean: Tensor
     running_var: Tensor
 
-    def clean(self, h_BH: Tensor) -> Target:
-        """Normalised pre-activations; by the mini-batch's moments in training, by the running ones in evaluation."""
-        a_BH = self.linear(h_BH)
+    def normalise(self, a_BH: Tensor) -> Target:
+        """By the mini-batch's moments in training, by the running ones in evaluation."""
         if self.training:
             var, mean = torch.var_mean(a_BH, dim=0, correction=0)
             self._follow(mean.detach(), var.detach(), a_BH.shape[0])
@@ -84,6 +78,22 @@ class Layer(nn.Module):
         self.running_mean.add_(MOMENTUM * (mean - self.running_mean))
         unbiased = var * members / max(members - 1, 1)
         self.running_var.add_(MOMENTUM * (unbiased - self.running_var))
+
+
+class Layer(Normalised):
+    """A hidden layer of the encoder, run clean or noisy on the same weights: h = ReLU(batch norm(W h_below) + beta).
+
+    Batch norm takes a bias of W away; a scale gamma of its own would, before ReLU, do what the next layer's weights do.
+    """
+
+    def __init__(self, inputs: int, units: int) -> None:
+        super().__init__(units)
+        self.linear = nn.Linear(inputs, units, bias=False)
+        self.beta = nn.Parameter(torch.zeros(units))
+
+    def clean(self, h_BH: Tensor) -> Target:
+        """Normalised pre-activations."""
+        return self.normalise(self.linear(h_BH))
 
     def noisy(self, h_noisy_BH: Tensor, deviation: Tensor, noise: Noise) -> Tensor:
         """z_noisy: pre-activations normalised by moments of the noisy path's own, and Gaussian noise."""
@@ -205,12 +215,15 @@ class MLPCombinator(nn.Module):
         self.output_weight = nn.Parameter(torch.empty(HIDDEN, units).uniform_(-second, second))
         self.output_bias = nn.Parameter(torch.empty(units).uniform_(-second, second))
 
-    def forward(self, u_BH: Tensor, z_noisy_BH: Tensor) -> Tensor:
-        """Reconstruction z_hat (B, H)."""
+    def forward(self, u_BH: Tensor, z_noisy_BH: Tensor, factor_BH: Tensor | None = None) -> Tensor:
+        """Reconstruction z_hat (B, H); the third input is u * `factor` where that is given, in place of u * z_noisy."""
         of_u, of_z, of_uz = self.weight.unsqueeze(2).unbind(1)  # (hidden, 1, H) each
         bias, output = self.bias.unsqueeze(1), self.output_weight.unsqueeze(1)
-        # of_u * u + of_z * z + of_uz * u * z + bias, in three passes
-        a = torch.addcmul(torch.addcmul(bias, of_u, u_BH), torch.addcmul(of_z, of_uz, u_BH), z_noisy_BH)
+        a = torch.addcmul(bias, of_u, u_BH)
+        if factor_BH is None:  # of_u * u + of_z * z + of_uz * u * z + bias, in three passes
+            a = torch.addcmul(a, torch.addcmul(of_z, of_uz, u_BH), z_noisy_BH)
+        else:
+            a = torch.addcmul(torch.addcmul(a, of_z, z_noisy_BH), of_uz, u_BH * factor_BH)
         z_hat: Tensor = (F.leaky_relu(a, SLOPE, inplace=True) * output).sum(0) + self.output_bias
         return z_hat
 
@@ -248,15 +261,19 @@ class Decoder(nn.Module):
         self.projections = nn.ModuleList(nn.Linear(above, below, bias=False) for below, above in pairwise(sizes))
         self.combinators = nn.ModuleList(COMBINATORS[combinator](units) for units in sizes)
 
-    def forward(self, top_BH: Tensor, levels_noisy: Sequence[Tensor]) -> list[Tensor]:
+    def forward(
+        self, top_BH: Tensor, levels_noisy: Sequence[Tensor], factors: Sequence[Tensor] | None = None
+    ) -> list[Tensor]:
         """Reconstructions z_hat of the levels, lowest first; `top_BH` is the noisy output of the highest.
 
-        u = batch norm(top) for the highest, batch norm(V z_hat) of the level above for the others.
+        u = batch norm(top) for the highest, batch norm(V z_hat) of the level above for the others. Where `factors` are
+        given, `mlp` multiplies u by them, in place of the noisy levels.
         """
         u = batch_norm(top_BH)
         z_hats: list[Tensor] = []
         for level in reversed(range(len(self.combinators))):
-            z_hats.insert(0, self.combinators[level](u, levels_noisy[level]))
+            factor = () if factors is None else (factors[level],)
+            z_hats.insert(0, self.combinators[level](u, levels_noisy[level], *factor))
             if level:
                 u = batch_norm(self.projections[level - 1](z_hats[0]))
         return z_hats
@@ -268,6 +285,6 @@ def costs(z_hats: Sequence[Tensor], targets: Sequence[Target]) -> list[Tensor]:
 
 
 __all__ = [
-    "Convolutions", "Decoder", "Encoder", "GaussianCombinator", "Layer", "MLPCombinator", "Target", "batch_norm",
-    "costs", "front",
+    "Convolutions", "Decoder", "Encoder", "GaussianCombinator", "Layer", "MLPCombinator", "Normalised", "Target",
+    "batch_norm", "costs", "front",
 ]  # fmt: skip

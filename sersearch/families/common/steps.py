@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
 
 from sersearch.data.batches import SegmentView, TrainingData
+from sersearch.data.conditions import CLEAN
 from sersearch.errors import ConfigError, DataError
 from sersearch.families.common import losses
 from sersearch.families.common.config import LadderHyperparameters
@@ -25,13 +27,27 @@ def view(config: LadderHyperparameters) -> SegmentView:
 def plan(
     config: LadderHyperparameters, data: TrainingData, rng: np.random.Generator, *, unlabelled: bool
 ) -> Iterator[np.ndarray]:
+    """One epoch's mini-batches by :func:`mini_batches`. Raises :class:`ConfigError` too, for features that the encoder
+    isn't for.
+    """
+    _check_features(config, data)
+    yield from mini_batches(config.batch_size, config.epoch_over, data, rng, unlabelled=unlabelled)
+
+
+def mini_batches(
+    size: int,
+    epoch_over: Literal["labelled", "unlabelled"],
+    data: TrainingData,
+    rng: np.random.Generator,
+    *,
+    unlabelled: bool,
+) -> Iterator[np.ndarray]:
     """One epoch's mini-batches (section IV-C): labelled segments, behind as many unlabelled ones if `unlabelled`.
 
     An epoch passes the set `epoch_over` once, in shuffled mini-batches; the other set is cycled through, shuffled anew
-    each time. A last, incomplete mini-batch is left out unless it is the only one. Raises :class:`ConfigError` for
-    features that the encoder isn't for, :class:`DataError` without enough labelled or unlabelled segments.
+    each time. A last, incomplete mini-batch is left out unless it is the only one. Raises :class:`DataError` without
+    enough labelled or unlabelled segments.
     """
-    _check_features(config, data)
     with_label, without = np.flatnonzero(data.train.labelled_S), np.flatnonzero(~data.train.labelled_S)
     if len(with_label) < 2:
         raise DataError(
@@ -39,21 +55,27 @@ def plan(
             f"data labelled for {data.target}"
         )
     if not unlabelled:
-        yield from _batches(with_label, config.batch_size, rng)
+        yield from _batches(with_label, size, rng)
         return
     if len(without) < 2:
         raise DataError(
             f"{len(without)} unlabelled training segments; the setting UL needs at least 2: choose data with an "
-            "unlabelled pool, or --set setting=L to learn from labelled data alone"
+            f"unlabelled pool,{_noisy(data)} or --set setting=L to learn from labelled data alone"
         )
-    if config.epoch_over == "labelled":
+    if epoch_over == "labelled":
         unlabelled_pool = _Cycle(without, rng)
-        for batch in _batches(with_label, config.batch_size, rng):
+        for batch in _batches(with_label, size, rng):
             yield np.concatenate([unlabelled_pool.draw(len(batch)), batch])
     else:
         labelled_pool = _Cycle(with_label, rng)
-        for batch in _batches(without, config.batch_size, rng):
+        for batch in _batches(without, size, rng):
             yield np.concatenate([batch, labelled_pool.draw(len(batch))])
+
+
+def _noisy(data: TrainingData) -> str:
+    """What else to choose where there is speech in noise, for a sentence."""
+    names = [name for name in data.dev_by_condition if name != CLEAN]
+    return f" --unlabeled-condition {' or '.join(names)} to learn from noisy speech without labels," if names else ""
 
 
 def _check_features(config: LadderHyperparameters, data: TrainingData) -> None:
@@ -120,4 +142,4 @@ def outputs(outputs_BO: Tensor, task: str) -> dict[str, Tensor]:
     return {task: outputs_BO.softmax(dim=1) if task == "emotion" else outputs_BO}
 
 
-__all__ = ["labelled_half", "outputs", "plan", "prediction_loss", "unlabelled_half", "view"]
+__all__ = ["labelled_half", "mini_batches", "outputs", "plan", "prediction_loss", "unlabelled_half", "view"]
