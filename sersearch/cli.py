@@ -9,11 +9,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from sersearch.errors import SersearchError
+
+if TYPE_CHECKING:
+    from sersearch.tuning.space import SearchSpace
 
 app = typer.Typer(
     name="sersearch",
@@ -160,6 +163,9 @@ def tune(
     space: Annotated[str | None, typer.Option(help="A space's name or YAML file.")] = None,
     data: Annotated[str | None, typer.Option(help="A prepared corpus; the synthetic demo corpus by default.")] = None,
     aux: Annotated[str | None, typer.Option(help="A prepared corpus for pre-training (speaker, gender).")] = None,
+    missing: Annotated[
+        Literal["skip", "zero"], typer.Option(help="What becomes of utterances without visual features.")
+    ] = "skip",
     protocol: Annotated[str | None, typer.Option(help="official, speaker, loso or kfold.")] = None,
     test_speaker: Annotated[str | None, typer.Option(help="LOSO: who is left out.")] = None,
     dev_speaker: Annotated[str | None, typer.Option(help="LOSO: who develops; the next one by default.")] = None,
@@ -167,6 +173,9 @@ def tune(
     folds: Annotated[int, typer.Option(help="k-fold: number of folds.")] = 10,
     unlabeled_condition: Annotated[
         str | None, typer.Option(help="Train on labels of clean speech and unlabelled speech in this noise, e.g. snr5.")
+    ] = None,
+    unlabeled_size: Annotated[
+        int | None, typer.Option(help="Most unlabelled utterances to train on, of families that have such a setting.")
     ] = None,
     target: Annotated[str | None, typer.Option(help=f"{TARGETS}; the space's by default.")] = None,
     objective: Annotated[
@@ -185,6 +194,13 @@ def tune(
         str,
         typer.Option(help="Trials trained as one model on each GPU, or core; auto: as many as fit and pay."),
     ] = "1",
+    precision: Annotated[
+        Literal["float32", "tf32", "bf16"], typer.Option(help="Of products; less than float32 is faster on GPUs.")
+    ] = "float32",
+    compile: Annotated[
+        bool | None,
+        typer.Option(help="Compile training steps; by default only on a GPU, where it is measured to be faster."),
+    ] = None,
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow; a local SQLite file by default.")] = None,
     resume: Annotated[str | None, typer.Option(metavar="STUDY", help="Go on with a study.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run, and for how long.")] = False,
@@ -195,18 +211,14 @@ def tune(
     from sersearch.data.protocols import Protocol
     from sersearch.errors import ConfigError
     from sersearch.tuning import progress, run
-    from sersearch.tuning.space import load_space
 
     if resume is not None:
         return _resume(context, resume, studies, concurrency, tracking_uri)
     if space is None:
         raise ConfigError("tune needs --space NAME (`sersearch spaces` lists them) or --resume STUDY")
-    chosen = load_space(space) if data is not None else load_space(space).for_demo()
-    if trials is not None and (method or chosen.method) == "grid":
-        raise ConfigError("--trials: a grid runs all of its points; leave it out, or choose --method tpe or random")
-    changes = {**chosen.fixed, **_assignments(fixed or [])}
-    metric = None if objective is None else {"metric": objective}
-    chosen = chosen.changed(method=method, trials=trials, epochs=epochs, fixed=changes, objective=metric)
+    if unlabeled_size is not None:
+        fixed = [*(fixed or []), f"unlabeled_size={unlabeled_size}"]
+    chosen = _space(space, data is None, _assignments(fixed or []), objective, method, trials, epochs)
     rule = Protocol(
         protocol or ("official" if data is None else "speaker"),  # type: ignore[arg-type]  # checked by Protocol
         test_speaker=test_speaker,
@@ -217,18 +229,21 @@ def tune(
         unlabeled_condition=unlabeled_condition,
     )
     fused = _lanes(lanes)
-    corpus = _demo(chosen.features) if data is None else place(data)
+    corpus = _demo(chosen.features, chosen.family) if data is None else place(data)
     request = run.TuneRequest(
         space=chosen,
         data=corpus,
         protocol=rule,
         target=target or _target(chosen.target, corpus, chosen.features),
         aux=None if aux is None else place(aux),
+        missing=missing,
         name=name,
         root=studies,
         seed=seed,
         concurrency=concurrency,
         lanes=fused,
+        precision=precision,
+        compile=compile,
         tracking_uri=tracking_uri,
     )
     progress.announce(chosen)
@@ -236,6 +251,32 @@ def tune(
         return progress.show_dry_run(request, run.dry_run(request))
     with _interruptible(), progress.Live() as live:
         run.tune(request, live)
+
+
+def _space(
+    name: str,
+    demo: bool,
+    fixed: dict[str, object],
+    objective: str | None,
+    method: str | None,
+    trials: int | None,
+    epochs: int | None,
+) -> SearchSpace:
+    """A search space with what the options change of it; None changes nothing."""
+    from sersearch.errors import ConfigError
+    from sersearch.tuning.space import load_space
+
+    space = load_space(name).for_demo() if demo else load_space(name)
+    if trials is not None and (method or space.method) == "grid":
+        raise ConfigError("--trials: a grid runs all of its points; leave it out, or choose --method tpe or random")
+    if searched := [parameter for parameter in fixed if parameter in space.search]:
+        raise ConfigError(
+            f"--set {searched[0]}: the space {space.name} searches it; leave it out, or copy the space and take "
+            f"{searched[0]} out of its search"
+        )
+    metric = None if objective is None else {"metric": objective}
+    changes = {"method": method, "trials": trials, "epochs": epochs, "objective": metric}
+    return space.changed(fixed={**space.fixed, **fixed}, **changes)
 
 
 def _lanes(text: str) -> int | Literal["auto"]:
@@ -262,12 +303,14 @@ def _target(wanted: str | None, corpus: Path, features: str) -> str:
     return "emotion"
 
 
-def _demo(features: str) -> Path:
-    """The demo corpus with `features`, made when it isn't there."""
-    from data_prep import demo_data
+def _demo(features: str, family: str) -> Path:
+    """The demo corpus with `features` and what else a family takes, made when it isn't there."""
+    from data_prep import DEMO_VISUAL, demo_data
+    from sersearch.families import get_family
 
     print("No --data: using the demo corpus. It is synthetic: results on it say nothing about speech.")
-    return demo_data(Path("data/demo"), features)
+    further = [DEMO_VISUAL] if "visual" in get_family(family).companions else []
+    return demo_data(Path("data/demo"), [features, *further])
 
 
 def _resume(
@@ -288,7 +331,7 @@ def _resume(
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Say after Ctrl-C how to go on."""
+    """Say after Ctrl-C, or SIGTERM, how to go on."""
     try:
         yield
     except KeyboardInterrupt as interrupt:
@@ -347,6 +390,9 @@ def export(
 def predict(
     model: Annotated[Path, typer.Argument(help="A folder that `sersearch export` wrote.")],
     files: Annotated[list[Path], typer.Argument(help="Audio files.")],
+    visual: Annotated[
+        Path | None, typer.Option(help="File of visual features, or folder of files called as the audio files are.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON list instead of a table.")] = False,
 ) -> None:
     """Class posteriors or attributes of audio files, averaged over segments.
@@ -355,6 +401,7 @@ def predict(
     """
     import dataclasses
 
+    from sersearch.audio.visual import beside
     from sersearch.export import Predictor
 
     predictor = Predictor.load(model)
@@ -362,7 +409,7 @@ def predict(
     failed = False
     for path in files:
         try:
-            rows.append(dataclasses.asdict(predictor.predict(path)) | {"path": str(path)})
+            rows.append(dataclasses.asdict(predictor.predict(path, beside(path, visual))) | {"path": str(path)})
         except SersearchError as error:
             failed = True
             rows.append({"path": str(path), "error": str(error)})
@@ -385,7 +432,26 @@ def _print_prediction(row: dict[str, object]) -> None:
     said = [f"{name} {value:.2f}" for name, value in values.items()]
     if posteriors:
         said = [str(row["label"]), *(f"{name} {p:.3f}" for name, p in posteriors.items())]
+    without = row["without"]
+    assert isinstance(without, tuple)
+    said += [f"(without {name} features)" for name in without]
     print(f"{row['path']}: {'  '.join(said)}")
+
+
+@app.command("import")
+def import_(
+    family: Annotated[Literal["deepemocluster"], typer.Argument(help="Whose weights.")],
+    checkpoint: Annotated[Path, typer.Argument(help="The authors' weights, such as a .pth.tar file.")],
+    moments: Annotated[Path, typer.Option(help="Folder of their .mat files: moments of features and labels.")],
+    out: Annotated[Path, typer.Option(help="Folder to write the model to.")],
+    attribute: Annotated[
+        str | None, typer.Option(help="activation, valence or dominance; by the file's name by default.")
+    ] = None,
+) -> None:
+    """Make a model that predicts of published weights."""
+    from sersearch.importing import import_deepemocluster
+
+    print(f"{import_deepemocluster(checkpoint, moments, out, attribute)}: try `sersearch predict {out} some.wav`")
 
 
 @app.command()

@@ -12,7 +12,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,10 +26,11 @@ from torch import Tensor, nn
 
 from sersearch.data.atomic import atomic, write_json
 from sersearch.data.batches import LabelSpace, SegmentView
+from sersearch.data.companions import one_segment
 from sersearch.data.normaliser import Normaliser
 from sersearch.errors import BundleError, ConfigError, StudyError, one_of
 from sersearch.families import get_family
-from sersearch.family import Family, ModelSpec
+from sersearch.family import Batch, Family, ModelSpec
 from sersearch.provenance import versions
 
 if TYPE_CHECKING:
@@ -37,9 +38,9 @@ if TYPE_CHECKING:
     from sersearch.study import Study, TrialRecord
     from sersearch.training.lane import Weights
 
-FORMAT = 2
-_READABLE = (1, 2)
-"""Format 1 knew classes only, and one way of padding."""
+FORMAT = 3
+_READABLE = (1, 2, 3)
+"""Format 1 knew classes only, and one way of padding; format 2 a single input."""
 BATCH = 64
 """Segments that go through the model at once: bounds the memory that an hour-long file takes."""
 
@@ -47,16 +48,22 @@ BATCH = 64
 def export_bundle(study: Study, out: Path | str, trial: int | None = None, metric: str | None = None) -> Path:
     """Write the best epoch of `trial` (None: the study's best trial) as a bundle; returns its folder.
 
-    The best by `metric`, one of :func:`winning_metrics` (None: the study's objective). An earlier bundle at `out` is
-    replaced as a whole. Raises :class:`StudyError` when the trial has no checkpoint, :class:`ConfigError` for another
-    metric and :class:`BundleError` when `out` is something else than a bundle or cannot be written.
+    The best by `metric`, one of :func:`winning_metrics` (None: the study's objective). Raises :class:`StudyError` when
+    the trial has no checkpoint, :class:`ConfigError` for another metric and what :func:`write_bundle` raises.
+    """
+    return write_bundle(Predictor.from_study(study, trial, metric), out)
+
+
+def write_bundle(predictor: Predictor, out: Path | str) -> Path:
+    """Write `predictor` as a bundle; returns its folder. An earlier bundle at `out` is replaced as a whole.
+
+    Raises :class:`BundleError` when `out` is something else than a bundle or cannot be written.
     """
     out = Path(out).resolve()
     if out == Path.cwd():
         raise BundleError(f"--out {out}: the folder that you are in; name another one")
     if out.exists() and not ((out / "bundle.json").is_file() or (out.is_dir() and not any(out.iterdir()))):
         raise BundleError(f"{out} exists and is not a bundle; choose another --out or remove it")
-    predictor = Predictor.from_study(study, trial, metric)
     temporary, old = (out.with_name(f".{out.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
     try:
         with atomic(temporary / "model.safetensors") as weights:
@@ -86,10 +93,13 @@ def winning_metrics(study: Study) -> tuple[str, ...]:
 def chosen(study: Study, trial: int | None, metric: str | None) -> tuple[TrialRecord, str]:
     """`trial`, or the study's best one, and the metric by which its epoch is the best.
 
-    Raises :class:`ConfigError` for a metric that is none of :func:`winning_metrics`.
+    Of one attribute the CCC has two names, dev_ccc and, say, dev_ccc_valence. Raises :class:`ConfigError` for a metric
+    that is none of :func:`winning_metrics`.
     """
     objective, *others = winning_metrics(study)
-    metric = metric or objective
+    attributes = LabelSpace.from_dict(_context(study)["labels"]).attributes
+    names = {"dev_ccc", *(f"dev_ccc_{name}" for name in attributes)} if len(attributes) == 1 else set()
+    metric = objective if metric is None or {metric, objective} <= names else metric
     if metric not in (objective, *others):
         whose = f"study {study.meta['name']} keeps no best epochs by it"
         raise ConfigError(f"metric {metric!r}: {whose}; {one_of(metric, (objective, *others))}")
@@ -112,11 +122,41 @@ class Prediction:
     segments: int
     seconds: float
     """Of audio, before silence is removed."""
+    without: tuple[str, ...] = ()
+    """Further inputs that were not there, and taken as the training part's mean."""
+
+
+@dataclass(frozen=True, eq=False)
+class FurtherInput:
+    """What turns a further feature set, such as the visual one, into an input of the model."""
+
+    view: SegmentView
+    normaliser: Normaliser
+    features: Mapping[str, Any]
+    """The feature set's card."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> FurtherInput:
+        """From what bundle.json holds; ValueError for moments that aren't the features'."""
+        view, normaliser = SegmentView(**values["view"]), Normaliser.from_dict(values["normaliser"])
+        made = cls(view, normaliser, values["features"])
+        if normaliser.mean.shape != (made.dims,) or normaliser.std.shape != (made.dims,):
+            raise ValueError(f"a normaliser of {normaliser.mean.size} dimensions for {made.dims} features")
+        return made
+
+    @property
+    def dims(self) -> int:
+        """Feature dimension D."""
+        return int(self.features["dims"])
+
+    def segment(self, matrix_TD: np.ndarray | None) -> Tensor:
+        """The one normalised segment (D, T) of an utterance's features (T, D); zeros where it has none."""
+        return torch.from_numpy(one_segment(matrix_TD, self.view, self.normaliser))
 
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """A trained model with all that turns a file into its input. Made by :meth:`load` or :meth:`from_study`."""
+    """A trained model with all that turns a file into its input: by :meth:`load`, :meth:`from_study`, :meth:`build`."""
 
     family: Family
     config: Any
@@ -127,6 +167,8 @@ class Predictor:
     """In evaluation mode, on the CPU."""
     card: dict[str, Any]
     """What bundle.json holds."""
+    companions: Mapping[str, FurtherInput]
+    """Further inputs by name."""
 
     @classmethod
     def load(cls, folder: Path | str) -> Predictor:
@@ -143,7 +185,7 @@ class Predictor:
             raise BundleError(
                 f"{folder}/model.safetensors: cannot be read ({error}); export the model again"
             ) from error
-        predictor = cls._build(str(folder), card, weights)
+        predictor = cls.build(str(folder), card, weights)
         predictor.extractor  # noqa: B018  a feature set that cannot be made here is an error now, not at the first file
         return predictor
 
@@ -163,17 +205,22 @@ class Predictor:
                 f"{whose} has no checkpoint (it is {record.state}{reason}); choose a trial that finished an epoch"
             )
         epoch, weights = _best(record.checkpoint, metric)
-        return cls._build(str(record.checkpoint), _card(study, record, metric, epoch), weights)
+        return cls.build(str(record.checkpoint), _card(study, record, metric, epoch), weights)
 
     @classmethod
-    def _build(cls, where: str, card: dict[str, Any], weights: Mapping[str, Tensor]) -> Predictor:
+    def build(cls, where: str, card: dict[str, Any], weights: Mapping[str, Tensor]) -> Predictor:
+        """From what bundle.json holds and the weights; :class:`BundleError`, at `where`, when they do not fit."""
         try:
             family = get_family(card["family"])
             config = family.config.from_dict(card["config"])
             labels, normaliser = LabelSpace.from_dict(card["labels"]), Normaliser.from_dict(card["normaliser"])
             view, dims = SegmentView(**card["view"]), int(card["features"]["dims"])
             _check_labels(labels)
-            model = family.build(config, ModelSpec(dims=dims, frames=view.frames, labels=labels))
+            further = {name: FurtherInput.from_dict(values) for name, values in card.get("companions", {}).items()}
+            shapes = {name: (own.dims, own.view.frames) for name, own in further.items()}
+            if shapes.keys() != family.companions.keys():
+                raise ValueError(f"inputs: {', '.join(shapes) or 'none'} beside the first")
+            model = family.build(config, ModelSpec(dims=dims, frames=view.frames, labels=labels, companions=shapes))
         except ConfigError as error:
             raise BundleError(f"{where}: {error}") from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -184,7 +231,7 @@ class Predictor:
             )
         _check_fit(where, weights, model.state_dict())
         model.load_state_dict(dict(weights))
-        return cls(family, config, labels, view, normaliser, model.eval(), card)
+        return cls(family, config, labels, view, normaliser, model.eval(), card, further)
 
     @cached_property
     def extractor(self) -> Extractor:
@@ -194,33 +241,50 @@ class Predictor:
         return extractor_from_card(self.card["features"])
 
     @torch.inference_mode()
-    def outputs(self, matrix: np.ndarray) -> Tensor:
+    def outputs(self, matrix: np.ndarray, further: Mapping[str, np.ndarray | None] | None = None) -> Tensor:
         """What is predicted of an utterance's features (T, D): the mean over its segments.
 
+        `further` holds those of further inputs; one that isn't there is taken as zeros, the training part's mean.
         Posteriors (C,), or attributes (A,) on the scale of the corpus that was trained on.
         """
-        mean = self.mean(lambda x: self.family.predict(self.model, {"x": x})[self.labels.task], matrix)
+        mean = self.mean(lambda batch: self.family.predict(self.model, batch)[self.labels.task], matrix, further)
         return self.labels.denormed(mean) if self.labels.attributes else mean
 
     @torch.inference_mode()
-    def mean(self, read: Callable[[Tensor], Tensor], matrix: np.ndarray) -> Tensor:
-        """What `read` makes of normalised segments (B, D, T), (B, ...): its mean over an utterance's, from (T, D)."""
-        return torch.cat([read(x) for x in self._segments(matrix)]).mean(dim=0)
+    def mean(
+        self,
+        read: Callable[[Batch], Tensor],
+        matrix: np.ndarray,
+        further: Mapping[str, np.ndarray | None] | None = None,
+    ) -> Tensor:
+        """What `read` makes of a batch of segments, (B, ...): its mean over all segments of an utterance."""
+        return torch.cat([read(batch) for batch in self._batches(matrix, further or {})]).mean(dim=0)
 
     @torch.inference_mode()
     def embedding(self, matrix: np.ndarray) -> Tensor | None:
         """The d-vector (E,) of an utterance's features (T, D), mean over segments; None without a speaker task."""
-        outputs = [self.family.embed(self.model, {"x": x}) for x in self._segments(matrix)]
+        outputs = [self.family.embed(self.model, batch) for batch in self._batches(matrix, {})]
         vectors = [output for output in outputs if output is not None]
         return torch.cat(vectors).mean(dim=0) if vectors else None
 
-    def predict(self, path: Path | str) -> Prediction:
-        """The emotion, or its attributes, in an audio file. Raises :class:`AudioError` when it cannot be used."""
-        from sersearch.audio import RATE, load_audio
+    def predict(self, path: Path | str, visual: Path | None = None) -> Prediction:
+        """The emotion, or its attributes, in an audio file, and the file of its `visual` features.
+
+        Raises :class:`AudioError` when a file cannot be used, :class:`BundleError` for a model without visual input.
+        """
+        from sersearch.audio import RATE, load_audio, visual_from_card
 
         samples = load_audio(path)
         matrix = self.extractor(samples)
-        outputs = dict(zip(self.labels.emotion or self.labels.attributes, self.outputs(matrix).tolist(), strict=True))
+        further = {}
+        if visual is not None:
+            if "visual" not in self.companions:
+                raise BundleError(f"{self.family.name} models have no visual input; leave --visual out")
+            reader = visual_from_card(self.companions["visual"].features)
+            assert reader is not None
+            further["visual"] = reader.read(visual)
+        values = self.outputs(matrix, further).tolist()
+        outputs = dict(zip(self.labels.emotion or self.labels.attributes, values, strict=True))
         classes = bool(self.labels.emotion)
         return Prediction(
             path=str(path),
@@ -229,12 +293,15 @@ class Predictor:
             values={} if classes else outputs,
             segments=len(self.view.starts(len(matrix))),
             seconds=len(samples) / RATE,
+            without=tuple(name for name in self.companions if name not in further),
         )
 
-    def _segments(self, matrix: np.ndarray) -> tuple[Tensor, ...]:
-        """Normalised segments (B, D, T), in batches: what `Segments.batch` gives in training."""
+    def _batches(self, matrix: np.ndarray, further: Mapping[str, np.ndarray | None]) -> Iterator[Batch]:
+        """Normalised segments: what `Segments.batch` gives in training."""
         x_STD = torch.from_numpy(self.normaliser(self.view.cut(matrix, self.normaliser.mean)))
-        return torch.split(x_STD.transpose(1, 2).contiguous(), BATCH)
+        own = {name: companion.segment(further.get(name)) for name, companion in self.companions.items()}
+        for x_BDT in torch.split(x_STD.transpose(1, 2).contiguous(), BATCH):
+            yield {"x": x_BDT} | {name: segment.expand(len(x_BDT), -1, -1) for name, segment in own.items()}
 
 
 def _best(checkpoint: Path, metric: str) -> tuple[int, Weights]:
@@ -252,7 +319,8 @@ def _context(study: Study) -> dict[str, Any]:
     path = study.folder / "context.json"
     try:
         context = json.loads(path.read_text("utf-8"))
-        return {name: context[name] for name in ("features", "normaliser", "labels", "target")}
+        known = {name: context[name] for name in ("features", "normaliser", "labels", "target")}
+        return known | {"companions": context.get("companions", {})}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StudyError(
             f"{path}: cannot be read ({error}), so the trial's input is unknown; run the study again"
@@ -263,15 +331,18 @@ def _card(study: Study, record: TrialRecord, metric: str, epoch: int) -> dict[st
     """bundle.json of a trial's epoch, the best by `metric`."""
     context = _context(study)
     family = get_family(study.meta["family"])
-    # The view is the trial's own: a study may search the length of a segment.
-    view = family.view(family.config.from_dict(record.params))
+    # Views are the trial's own: a study may search the length of a segment.
+    config = family.config.from_dict(record.params)
+    views = {name: view.to_dict() for name, view in family.companion_views(config).items()}
+    companions = {name: {**values, "view": views[name]} for name, values in context["companions"].items()}
     best: dict[str, Any] = next((event["metrics"] for event in record.epochs if event["epoch"] == epoch), {})
     return {
         "format": FORMAT,
         "family": study.meta["family"],
         "config": record.params,
         **context,
-        "view": view.to_dict(),
+        "view": family.view(config).to_dict(),
+        "companions": companions,
         "study": study.meta["name"],
         "trial": record.number,
         "epoch": epoch,
@@ -295,7 +366,7 @@ def _read_card(folder: Path) -> dict[str, Any]:
         raise BundleError(f"{path}: cannot be read ({error}); export the model again") from error
     if not isinstance(card, dict) or card.get("format") not in _READABLE:
         seen = card.get("format") if isinstance(card, dict) else "none"
-        known = " and ".join(map(str, _READABLE))
+        known = ", ".join(map(str, _READABLE))
         raise BundleError(f"{path}: bundle format {seen}; this version of sersearch reads {known}: export it again")
     return card
 

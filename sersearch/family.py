@@ -59,6 +59,11 @@ class Config:
         for f in dataclasses.fields(self):
             object.__setattr__(self, f.name, self.check(f.name, getattr(self, f.name)))
 
+    @property
+    def learns_unlabelled(self) -> bool:
+        """Whether unlabelled utterances change anything but the moments by which features are normalised."""
+        return True
+
     @classmethod
     def names(cls) -> tuple[str, ...]:
         """All hyperparameters, in the order in which the class lists them."""
@@ -293,6 +298,10 @@ class Family:
         several = len(labels.attributes) > 1
         return tuple(f"dev_ccc_{name}" for name in labels.attributes) if several else ()
 
+    def unused(self, labels: LabelSpace) -> tuple[str, ...]:
+        """Hyperparameters that change nothing where these labels are learnt: searching one is refused."""
+        return ()
+
     def view(self, config: Any) -> SegmentView:
         """How an utterance's frames are cut into the segments that the model sees."""
         raise NotImplementedError
@@ -324,15 +333,15 @@ class Family:
         self,
         config: Any,
         data: TrainingData,
-        features: Callable[[Callable[[Any, Batch], Tensor]], Tensor],
+        features: Callable[[Callable[[Any, Batch], Tensor], np.ndarray], Tensor],
         rngs: Sequence[np.random.Generator],
         before: Sequence[Mapping[str, np.ndarray]],
     ) -> Sequence[Relabelled] | None:
         """Labels that K lanes of one signature give the S training segments at an epoch's start; None: none, ever.
 
-        `features` runs a function of (model, batch) that gives (B, H) over all segments, in evaluation mode: it gives
-        (K, S, H). `rngs` has a generator a lane, `before` the codes that each had in the epoch before, empty in the
-        first. What a lane gets must not depend on the others.
+        `features` runs a function of (model, batch) that gives (B, H) over the segments of some numbers (N,), in
+        evaluation mode: it gives (K, N, H). `rngs` has a generator a lane, `before` the codes that each had in the
+        epoch before, empty in the first. What a lane gets must not depend on the others.
         """
         return None
 

@@ -11,8 +11,7 @@ In a corpus of several conditions, `condition` follows `id` in the table of the 
 from __future__ import annotations
 
 import csv
-import math
-import re
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,13 +53,14 @@ def prediction_rows(ids: Sequence[str], truth: Tensor, outputs: Tensor, space: L
         yield [name, space.emotion[label], space.emotion[guess], *map(repr, posteriors)]
 
 
-def write_predictions(predictions: Predictions, path: Path) -> None:
-    """Development predictions of a lane as CSV; attributes on the corpus's scale."""
+def predictions_csv(predictions: Predictions) -> str:
+    """The table of a lane's development predictions; attributes on the corpus's scale."""
     space, truth, outputs = predictions.space, predictions.labels, predictions.outputs
     if space.attributes:
         truth, outputs = space.denormed(truth.double()), space.denormed(outputs.double())
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(prediction_rows(predictions.ids, truth, outputs, space))
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(prediction_rows(predictions.ids, truth, outputs, space))
+    return text.getvalue()
 
 
 # --- reading and drawing ----------------------------------------------------------------------------------------------
@@ -234,14 +234,3 @@ def prediction_artifacts(path: Path, out_dir: Path) -> list[Path]:
         writer.writerow(["true", *shown.classes])
         writer.writerows([name, *row] for name, row in zip(shown.classes, shown.counts.tolist(), strict=True))
     return [table, picture]
-
-
-def by_noise(conditions: Sequence[str]) -> list[str]:
-    """Conditions of a corpus with noisy copies in order: clean, snr10, snr5, snr0, then others by name."""
-    found = {name: re.fullmatch(r"snr(-?\d+(?:\.\d+)?)", name) for name in conditions}
-
-    def order(name: str) -> tuple[bool, float, str]:
-        match = found[name]
-        return name != "clean", -float(match[1]) if match else math.inf, name
-
-    return sorted(found, key=order)

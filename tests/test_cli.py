@@ -226,7 +226,7 @@ def test_a_dry_run_from_the_command_line_takes_every_option_and_runs_nothing(
         ((*TINY, *LOSO, "--target", "valence_levels"), "valence"),
         ((*TINY, *LOSO, "--method", "gird"), "'grid', 'random' or 'tpe' (it is 'gird')"),
         ((*TINY, *LOSO, "--trials", "0"), "trials: input should be greater than or equal to 1"),
-        ((*TINY, *LOSO, "--set", "alpha=0.3"), "search.alpha: stands in fixed, too"),
+        ((*TINY, *LOSO, "--set", "alpha=0.3"), "--set alpha: the space aae_alpha_beta searches it; leave it out"),
         ((*TINY, *LOSO, "--set", "segment_frames=40"), "multiple of 32"),
         ((*TINY, *LOSO, "--name", "../x"), "letters, digits"),
         ((*TINY, *LOSO, "--tracking-uri", "ftp://x"), "ftp://x"),
@@ -285,15 +285,15 @@ def test_lanes_objective_and_condition_reach_the_search(monkeypatch: pytest.Monk
 def test_the_demo_corpus_is_prepared_with_the_features_of_the_space(
     monkeypatch: pytest.MonkeyPatch, place: Path
 ) -> None:
-    made: list[tuple[Path, str]] = []
+    made: list[tuple[Path, list[str]]] = []
 
-    def demo_data(out: Path, features: str) -> Path:
+    def demo_data(out: Path, features: list[str]) -> Path:
         made.append((out, features))
         return out
 
     monkeypatch.setattr(data_prep, "demo_data", demo_data)
     request = asked(monkeypatch, "--space", "ladder_cnn_mfb", "--target", "attributes")
-    assert made == [(Path("data/demo"), "mfb")]
+    assert made == [(Path("data/demo"), ["mfb"])]
     assert (request.data, request.space.epochs) == (Path("data/demo"), 3)
 
 
@@ -404,7 +404,7 @@ def test_attributes_are_printed_in_place_of_classes(
 ) -> None:
     values = {"activation": 3.214, "valence": 2.9}
     said = Prediction(path="a.wav", label=None, posteriors={}, values=values, segments=1, seconds=1.0)
-    predictor = SimpleNamespace(predict=lambda path: said)
+    predictor = SimpleNamespace(predict=lambda path, visual: said)
     monkeypatch.setattr(Predictor, "load", lambda folder: predictor)
     assert run(capsys, "predict", "model", "a.wav") == (0, "a.wav: activation 3.21  valence 2.90\n", "")
     (row,) = json.loads(run(capsys, "predict", "model", "a.wav", "--json")[1])

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from sersearch.audio import extractor, load_audio
 from sersearch.data.protocols import Protocol
 from sersearch.errors import AudioError, BundleError, ConfigError, StudyError
-from sersearch.export import Predictor, export_bundle, winning_metrics
+from sersearch.export import Predictor, chosen, export_bundle, winning_metrics
 from tests.synthetic import make_table
 from tests.trained import CONFIG, LadderStudy, SmallStudy, make_ladder_study, make_study
 
@@ -96,10 +96,10 @@ def test_the_card_says_where_the_model_comes_from(study, bundle):
     assert sorted(p.name for p in bundle.iterdir()) == ["bundle.json", "model.safetensors"]
     card = json.loads((bundle / "bundle.json").read_text())
     assert {card[k] for k in ("format", "family", "study", "trial", "target", "synthetic")} == {
-        *(2, "aae", "small", 0, "emotion", True)
+        *(3, "aae", "small", 0, "emotion", True)
     }
     assert (card["best_by"], card["epoch"]) == ("dev_ua", study.best().best_epoch)
-    assert card["view"] == {"frames": 32, "hop": 32, "pad": "lowest", "first_only": False}
+    assert card["view"] == {"frames": 32, "hop": 32, "pad": "lowest", "first_only": False, "chunks": None}
     assert card["config"] == CONFIG.to_dict()
     assert card["metrics"]["dev_ua"] == study.best().epochs[study.best().best_epoch - 1]["metrics"]["dev_ua"]
     assert {"python", "torch", "sersearch"} <= card["versions"].keys()
@@ -190,6 +190,20 @@ def test_a_trial_s_best_epoch_by_an_attribute(ladders, tmp_path):
     assert whole.card["epoch"] == ladders.states[1].progress.best_epoch
 
 
+def test_the_ccc_of_a_single_attribute_has_two_names(tmp_path):
+    study = make_ladder_study(tmp_path, functionals_table(), Protocol("loso", "s0"), "valence", epochs=1).study
+    cards = []
+    for metric in (None, "dev_ccc", "dev_ccc_valence"):
+        out = export_bundle(study, tmp_path / "model", metric=metric)
+        cards.append(json.loads((out / "bundle.json").read_text()))
+    assert cards[0] == cards[1] == cards[2]
+    assert cards[0]["best_by"] == "dev_ccc"
+    study.write_meta(objective={"metric": "dev_ccc_valence"})
+    assert chosen(study, 1, "dev_ccc")[1] == "dev_ccc_valence"
+    with pytest.raises(ConfigError, match=r"metric 'dev_ccc_activation': study ladders keeps no best epochs by it"):
+        chosen(study, None, "dev_ccc_activation")
+
+
 def test_an_earlier_bundle_and_an_empty_folder_are_replaced_and_nothing_else_is(study, tmp_path):
     out = tmp_path / "model"
     out.mkdir()
@@ -248,7 +262,7 @@ def test_damaged_json(bundle):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 3}, "bundle format 3; this version of sersearch reads 1 and 2: export it again"),
+        ({"format": 4}, "bundle format 4; this version of sersearch reads 1, 2, 3: export it again"),
         ({"family": "aea"}, r"no family is called 'aea'; did you mean aae\?"),
         ({"config": {"alpa": 1.0}}, r"params\.alpa: unknown hyperparameter; did you mean alpha"),
         ({"labels": {"emotion": ["a"]}}, "bundle.json is incomplete or damaged"),

@@ -14,15 +14,18 @@ from sersearch.errors import DataError
 from sersearch.predictions import (
     Confusion,
     Scatter,
-    by_noise,
     prediction_artifacts,
+    predictions_csv,
     read_predictions,
-    write_predictions,
 )
 from sersearch.training import Predictions
 
 CLASSES = LabelSpace(("anger", "joy"), (), ())
 TWO = LabelSpace((), (), (), ("activation", "valence"), (4.0, 3.0), (0.5, 2.0))
+
+
+def write_predictions(predictions: Predictions, path: Path) -> None:
+    path.write_text(predictions_csv(predictions), newline="")
 
 
 def classes(path: Path) -> Path:
@@ -37,10 +40,14 @@ def attributes(path: Path, count: int = 3) -> Path:
     return path
 
 
+def lines(path: Path) -> list[list[str]]:
+    with path.open(newline="") as file:
+        return list(csv.reader(file))
+
+
 def test_class_predictions_are_read_as_they_were_written(tmp_path: Path) -> None:
     path = classes(tmp_path / "dev_predictions.csv")
-    with path.open(newline="") as file:
-        rows = list(csv.reader(file))
+    rows = lines(path)
     assert rows[0] == ["id", "label", "predicted", "anger", "joy"]
     assert rows[2] == ["b", "anger", "joy", "0.25", "0.75"]
     shown = read_predictions(path)
@@ -50,8 +57,7 @@ def test_class_predictions_are_read_as_they_were_written(tmp_path: Path) -> None
 
 def test_attributes_are_written_on_the_corpus_s_scale(tmp_path: Path) -> None:
     path = attributes(tmp_path / "dev_predictions.csv")
-    with path.open(newline="") as file:
-        rows = list(csv.reader(file))
+    rows = lines(path)
     assert rows[0] == ["id", "activation", "activation_predicted", "valence", "valence_predicted"]
     assert rows[1] == ["a", "4.5", "4.75", "1", "2"]
     shown = read_predictions(path)
@@ -118,8 +124,3 @@ def test_a_class_may_have_any_name(tmp_path: Path) -> None:
     path.write_text("id,label,predicted,$x_$,[b]\na,$x_$,[b],0.1,0.9\n")
     table, _ = prediction_artifacts(path, tmp_path)
     assert table.read_text() == "true,$x_$,[b]\n$x_$,0,1\n[b],0,0\n"
-
-
-def test_conditions_from_clean_to_the_loudest_noise() -> None:
-    conditions = ["snr0", "street", "snr10", "clean", "snr-5", "snr2.5"]
-    assert by_noise(conditions) == ["clean", "snr10", "snr2.5", "snr0", "snr-5", "street"]

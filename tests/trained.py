@@ -15,7 +15,7 @@ from sersearch.families.aae.config import AAEConfig
 from sersearch.families.aae.family import FAMILY
 from sersearch.families.ladder.config import LadderConfig
 from sersearch.families.ladder.family import FAMILY as LADDER_FAMILY
-from sersearch.predictions import PREDICTIONS, write_predictions
+from sersearch.predictions import PREDICTIONS, predictions_csv
 from sersearch.study import Study
 from sersearch.training import Engine, LaneState, Predictions
 
@@ -129,5 +129,6 @@ def make_ladder_study(
         states.append(engine.state(lane))
         states[-1].save(study.folder / "ray" / f"trial{number}")
         predictions.append(engine.predictions(lane))
-        write_predictions(predictions[-1], study.folder / "ray" / f"trial{number}" / PREDICTIONS)
+        table = predictions_csv(predictions[-1])
+        (study.folder / "ray" / f"trial{number}" / PREDICTIONS).write_text(table, newline="")
     return LadderStudy(study, states, predictions[0])

@@ -250,7 +250,7 @@ class TrainingData:
     """The feature table's card."""
     target: str
     dev_by_condition: Mapping[str, Segments] = field(default_factory=dict)
-    """The development utterances in noise, by condition: watched, never selected by."""
+    """The development utterances in each condition, of a corpus with noisy copies: watched, never selected by apart."""
     companions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Feature cards of further inputs."""
 

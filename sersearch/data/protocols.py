@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from sersearch.data import conditions
 from sersearch.data.targets import attributes_of, labelled, strata, target_codes, target_values
 from sersearch.errors import ConfigError, DataError, one_of
 
@@ -38,14 +39,14 @@ class Protocol:
     - `kfold`: `folds` folds with all speakers in each, so that speakers can be recognised; `fold` (from 1) is tested,
       the next one (cyclic) develops, the others train: the 10-fold scheme of Latif et al., TAFFC 2020, section 5.
 
-    Unlabelled utterances train wherever their speaker may. With `unlabeled_condition`, of a corpus with noisy copies,
-    labels come from clean speech and unlabelled utterances from that condition (Leem et al., Interspeech 2021): clean
-    rows train and develop, rows in that condition train without their labels, and the test part has its utterances in
-    all conditions. Those rows are the official split's unlabelled part, where it has one in that condition, and else
-    the training side's, so noisy copies of what is labelled.
+    Unlabelled utterances train wherever their speaker may. Of a corpus with noisy copies, these train, develop and are
+    tested beside the clean utterances, unless there is an `unlabeled_condition`: then labels come from clean speech and
+    unlabelled utterances from that condition (Leem et al., Interspeech 2021), so clean rows train and develop, rows in
+    that condition train without their labels, and the test part has its utterances in all conditions. Those rows are
+    the official split's unlabelled part, where it has one in that condition, and else the training side's, so noisy
+    copies of what is labelled.
 
-    Raises :class:`ConfigError` for an unknown name, an option
-    of another protocol, or a fold that isn't there.
+    Raises :class:`ConfigError` for an unknown name, an option of another protocol, or a fold that isn't there.
     """
 
     name: Name
@@ -98,8 +99,8 @@ class Protocol:
         speakers, no labels, a class that training or development lacks.
         """
         protocol, parts = _parts(self, table, target)
-        conditions = {name.removeprefix("dev "): rows for name, rows in parts.items() if name.startswith("dev ")}
-        return Split(protocol, parts["train"], parts["unlabelled"], parts["dev"], conditions)
+        by_condition = {name.removeprefix("dev "): rows for name, rows in parts.items() if name.startswith("dev ")}
+        return Split(protocol, parts["train"], parts["unlabelled"], parts["dev"], by_condition)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,14 +116,16 @@ class Split:
     dev: np.ndarray
     """Labelled development rows."""
     dev_by_condition: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    """The same utterances in noise, by condition, where there is an `unlabeled_condition`: never to select by."""
+    """By condition: with an `unlabeled_condition`, the same utterances in noise, never to select by; without one, what
+    `dev` holds of each, where there are several."""
 
 
 def split_card(protocol: Protocol, table: FeatureTable, target: str = "emotion") -> dict[str, Any]:
     """What a reader must know to trust a result, JSON-ready: who is where, how many of what, and what leaks.
 
     `leaks` names each speaker, each audio (by the hash of its samples) and each sentence that stands in two parts;
-    `allowed` says whether the protocol means it to: speakers only in kfold, sentences always, audio never.
+    `allowed` says whether the protocol means it to: speakers only in kfold, sentences always, audio never. `conditions`
+    are a part's utterances by condition: noisy copies count as utterances. `notes` are sentences.
     """
     protocol, parts = _parts(protocol, table, target)
     parts = {name: chosen for name, chosen in parts.items() if name in ("train", "unlabelled", "dev", "test")}
@@ -133,6 +136,7 @@ def split_card(protocol: Protocol, table: FeatureTable, target: str = "emotion")
     for part, chosen in parts.items():
         card[part] = {
             "utterances": len(chosen),
+            "conditions": conditions.counted(table, chosen),
             "hours": round(float(rows["duration"].iloc[chosen].sum()) / 3600, 3),
             "speakers": sorted(rows["speaker"].iloc[chosen].unique().tolist()),
             "labels": {},
@@ -147,6 +151,8 @@ def split_card(protocol: Protocol, table: FeatureTable, target: str = "emotion")
             card[part]["attributes"] = {
                 name: {"mean": round(float(mean), 3), "std": round(float(std), 3)} for name, mean, std in moments
             }
+    learnt, selects = (card[part]["conditions"] for part in ("train", "dev"))
+    notes = [] if protocol.unlabeled_condition else conditions.mixture(learnt, selects)
     return {
         "protocol": protocol.to_dict(),
         "caption": str(protocol),
@@ -155,6 +161,7 @@ def split_card(protocol: Protocol, table: FeatureTable, target: str = "emotion")
         "attributes": list(attributes),
         "parts": card,
         "leaks": list(_leaks(protocol, table, parts)),
+        "notes": notes,
     }
 
 
@@ -196,8 +203,10 @@ def _parts(protocol: Protocol, table: FeatureTable, target: str) -> tuple[Protoc
         "dev": known & (side == _DEV),
         "test": known & (side == _TEST),
     }
-    if protocol.unlabeled_condition is not None:
-        parts |= _conditions(protocol.unlabeled_condition, table, parts, side)
+    if protocol.unlabeled_condition is None:
+        parts |= conditions.mixed(table, parts["dev"])
+    else:
+        parts |= conditions.apart(protocol.unlabeled_condition, table, parts, side == _TRAIN)
     parts = {name: np.flatnonzero(chosen) for name, chosen in parts.items()}
     for part in ("train", "dev", "test"):
         if len(parts[part]) == 0:
@@ -210,28 +219,6 @@ def _parts(protocol: Protocol, table: FeatureTable, target: str) -> tuple[Protoc
                 f"{_WAY_OUT[protocol.name]}, choose another --target, or leave the class out of the corpus's manifest"
             )
     return protocol, parts
-
-
-def _conditions(unlabelled: str, table: FeatureTable, parts: Mapping[str, Any], side: np.ndarray) -> dict[str, Any]:
-    """Parts of a corpus with noisy copies: labels from clean rows, unlabelled ones of one condition."""
-    condition = table.utterances["condition"].to_numpy(object)
-    there = sorted({name for name in condition if isinstance(name, str)})
-    if unlabelled not in there:
-        way = one_of(unlabelled, there) if there else "prepare it with --noise, which adds noisy copies"
-        raise DataError(f"{table.root}: --unlabeled-condition {unlabelled}: no utterance is of this condition; {way}")
-    clean = condition == "clean"
-    pool = (side == _TRAIN) & (condition == unlabelled)
-    if unlabelled == "clean":
-        pool &= parts["unlabelled"]
-    elif (official := pool & (table.utterances["split"] == "unlabelled").to_numpy(bool)).any():
-        pool = official
-    noisy = {f"dev {name}": parts["dev"] & (condition == name) for name in there if name != "clean"}
-    return {
-        "train": parts["train"] & clean,
-        "unlabelled": pool,
-        "dev": parts["dev"] & clean,
-        **{name: rows for name, rows in noisy.items() if rows.any()},
-    }
 
 
 _WAY_OUT = {

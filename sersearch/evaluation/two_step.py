@@ -50,7 +50,8 @@ def two_step_outputs(
     z_NA = (truth.numpy() - mean) / std
 
     def features(rows: np.ndarray) -> np.ndarray:
-        return torch.stack([predictor.mean(model.hidden, table[int(row)]) for row in rows]).numpy()
+        vectors = [predictor.mean(lambda batch: model.hidden(batch["x"]), table[int(row)]) for row in rows]
+        return torch.stack(vectors).numpy()
 
     train_NH, x_MH = features(train), features(np.concatenate(list(parts.values())))
     z_MA = np.stack([two_step(train_NH, z_N, x_MH) for z_N in z_NA.T], axis=1)

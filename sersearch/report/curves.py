@@ -51,7 +51,8 @@ def condition_curves(summary: Summary) -> Figure:
     """The best trial's metric by epoch, a line a condition of the development set."""
     from matplotlib.figure import Figure
 
-    best, names = summary.best, {"clean": summary.metric, **summary.conditions}
+    first, selects = ("all", "all conditions") if summary.mixed else ("clean", "clean speech")
+    best, names = summary.best, {first: summary.metric, **summary.conditions}
     figure = Figure(figsize=(6.4, 3.6), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     tables = [_by_epoch([best], lambda event, key=key: event["metrics"].get(key))[0] for key in names.values()]  # type: ignore[misc]
@@ -60,7 +61,7 @@ def condition_curves(summary: Summary) -> Figure:
         color = f"C{position}" if position else "black"
         axes.plot(epochs, values, color=color, linewidth=1.3, label=name, marker="." if len(epochs) == 1 else "")
     if (chosen := summary.best_epoch(best)) is not None:
-        axes.axvline(chosen, color="0.6", linewidth=0.8, linestyle="--", label="best epoch, on clean speech")
+        axes.axvline(chosen, color="0.6", linewidth=0.8, linestyle="--", label=f"best epoch, on {selects}")
     axes.set_ylabel(summary.label)
     axes.set_xlabel("epoch")
     axes.legend(fontsize=8)

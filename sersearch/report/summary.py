@@ -12,8 +12,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from sersearch.data.conditions import CLEAN, by_noise
 from sersearch.errors import StudyError
-from sersearch.predictions import by_noise
 from sersearch.study import Study, TrialRecord
 
 _MOST_TICKS = 30
@@ -96,14 +96,19 @@ class Summary:
 
     @property
     def conditions(self) -> dict[str, str]:
-        """The objective's metric in noise, by condition: never selected by."""
+        """The metric by condition: in noise, where clean speech selects; else in each of the conditions that do."""
         owners = [f"{self.metric}_{name}" for name in self.attributes]
         found = {
             name.removeprefix(f"{self.metric}_"): name
             for name in self._metrics
             if name.startswith(f"{self.metric}_") and not name.startswith(tuple(owners))
         }
-        return {name: found[name] for name in by_noise(list(found))}
+        return {name: found[name] for name in by_noise(found)}
+
+    @property
+    def mixed(self) -> bool:
+        """Whether the metric is over several conditions of the development set, of which :attr:`conditions` are all."""
+        return CLEAN in self.conditions
 
     @cached_property
     def _metrics(self) -> set[str]:
@@ -153,10 +158,12 @@ def pretty(metric: str) -> str:
 
 
 def _word(word: str) -> str:
-    """A word of a metric's name for people: ua is UA, snr5 is "at 5 dB SNR"."""
+    """A word of a metric's name for people: ua is UA, snr5 is "at 5 dB SNR", clean is "on clean speech"."""
     noise = re.fullmatch(r"snr(-?\d+(?:\.\d+)?)", word)
     if noise:
         return f"at {noise[1]} dB SNR"
+    if word == CLEAN:
+        return "on clean speech"
     return word.upper() if word in ("ua", "wa", "f1", "eer", "ccc") else word
 
 

@@ -7,20 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from sersearch.data.atomic import atomic
+from sersearch.data.conditions import metrics_by_noise
 from sersearch.report.summary import Summary
 from sersearch.study import TrialRecord
 
 
 def best_metrics(summary: Summary, trial: TrialRecord) -> dict[str, Any]:
-    """What was reported in the epoch that the trial's value is of."""
+    """What was reported in the epoch that the trial's value is of; what is of a condition last, from clean to noisy."""
     best = summary.best_epoch(trial)
-    return next((dict(event["metrics"]) for event in trial.epochs if event["epoch"] == best), {})
+    metrics: dict[str, Any] = next((event["metrics"] for event in trial.epochs if event["epoch"] == best), {})
+    return {name: metrics[name] for name in metrics_by_noise(metrics)}
 
 
 def write_csv(summary: Summary, path: Path) -> None:
     """Each trial with its whole configuration and all metrics of its best epoch; column names as in the journal."""
     params = list(dict.fromkeys(name for trial in summary.trials for name in trial.params))
-    metrics = sorted({name for trial in summary.trials for name in best_metrics(summary, trial)})
+    metrics = metrics_by_noise(sorted({name for trial in summary.trials for name in best_metrics(summary, trial)}))
     head = ["trial", "state", "reason", "value", "best_epoch", "epochs", "seconds"]
     with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")

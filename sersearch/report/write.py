@@ -100,13 +100,14 @@ def _pictures(summary: Summary) -> Iterator[Picture]:
             curves.loss_curves(summary),
         )
     if summary.conditions:
-        yield Picture(
-            "conditions",
-            f"Development set by condition, best trial ({summary.best.number})",
-            f"{summary.label} by epoch: on clean speech, by which the trial and its epoch were chosen, and on noisy "
-            "copies of the same utterances, by which nothing was.",
-            curves.condition_curves(summary),
+        how = (
+            "over all conditions together, by which the trial and its epoch were chosen, and in each of them."
+            if summary.mixed
+            else "on clean speech, by which the trial and its epoch were chosen, and on noisy copies of the same "
+            "utterances, by which nothing was."
         )
+        title = f"Development set by condition, best trial ({summary.best.number})"
+        yield Picture("conditions", title, f"{summary.label} by epoch: {how}", curves.condition_curves(summary))
     yield _importance(summary)
     yield _predictions(summary)
 
@@ -246,9 +247,11 @@ def _test(study: Study) -> dict[str, Any] | None:
         return None
     names = [name for name in result if name.startswith(_METRICS)]
     labels = {name: pretty(f"dev_{name}").removeprefix("development ") for name in names}
+    winners = {pretty(metric): figures for metric, figures in result["winners"].items()}
     groups: dict[str, dict[str, dict[str, Any]]] = {
         "condition": result["conditions"],
-        "best by": {pretty(metric): figures for metric, figures in result["winners"].items()},
+        "best by": winners,
+        **{f"best by {label}, in condition": figures.get("conditions", {}) for label, figures in winners.items()},
         "two-step baseline on": result["svr"] or {},
         "test speaker": result["speakers"],
     }

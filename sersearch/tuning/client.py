@@ -57,8 +57,8 @@ def train(config: dict[str, Any], servers: Sequence[str]) -> None:
                 # Without an answer the lane is gone, the server having lived twice or having missed this client.
                 while not done and (answer := ray.get(server.next.remote(ticket))) is not None:
                     result, files = answer
-                    done, last = result["done_by_itself"], result["epoch"]
                     _report(result, files)
+                    done, last = result["done_by_itself"], result["epoch"]
             finally:  # Tune stops a trial by a SystemExit in `tune.report`
                 server.leave.remote(ticket)
     except RayTaskError as error:
@@ -75,9 +75,14 @@ def _report(result: dict[str, Any], files: dict[str, bytes]) -> None:
         tune.report(result)
         return
     with tempfile.TemporaryDirectory() as folder:
-        for name, content in files.items():
-            (Path(folder) / name).write_bytes(content)
+        write_files(files, Path(folder))
         tune.report(result, checkpoint=tune.Checkpoint.from_directory(folder))
+
+
+def write_files(files: dict[str, bytes], folder: Path) -> None:
+    """Write a checkpoint's files, which Tune copies from there."""
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
 
 
 def _join(config: dict[str, Any], servers: Sequence[str]) -> tuple[Any, str]:

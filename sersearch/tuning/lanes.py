@@ -9,7 +9,6 @@ nobody has asked for its next epoch for a while, or at once when the trial joins
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 import time
 import traceback
@@ -27,7 +26,7 @@ from sersearch.family import Config
 from sersearch.study import Study
 from sersearch.training import Engine, EpochResult
 from sersearch.tuning.client import failure
-from sersearch.tuning.trainable import begin, device, epoch_report, load_data, write_checkpoint
+from sersearch.tuning.trainable import begin, checkpoint_files, device, epoch_report, how, load_data
 
 Answer = tuple[dict[str, Any], dict[str, bytes]]
 """An epoch's report and its checkpoint's files; no files when the trial failed."""
@@ -255,8 +254,8 @@ class LaneServer:
         seat.epoch = result.epoch
         assert seat.engine is not None
         try:
-            files = {} if result.failed else _files(seat.engine, seat.lane)
-        except Exception as error:  # such as a full disk
+            files = {} if result.failed else checkpoint_files(seat.engine, seat.lane)
+        except Exception as error:
             self._fail(seat, error)
             return
         self._answer(seat, (epoch_report(seat.order["trial"], result), files))
@@ -281,12 +280,6 @@ def _signature(order: dict[str, Any]) -> object:
 
 def _parts(seats: Sequence[_Seat], most: int) -> Iterator[Sequence[_Seat]]:
     return (seats[first : first + most] for first in range(0, len(seats), most))
-
-
-def _files(engine: Engine, lane: int) -> dict[str, bytes]:
-    with tempfile.TemporaryDirectory() as folder:
-        write_checkpoint(engine, lane, Path(folder))
-        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
 def _check_device(where: str) -> None:
@@ -337,7 +330,8 @@ def measured_lanes(study: str, points: Sequence[dict[str, Any]]) -> int:
     family = get_family(meta["family"])
 
     def engine(config: Config) -> Engine:
-        return Engine(family, load_data(meta["data"], config, meta["family"]), device())
+        data = load_data(meta["data"], config, meta["family"])
+        return Engine(family, data, device(), **how(meta))
 
     def size(config: Config) -> int:
         one = engine(config)

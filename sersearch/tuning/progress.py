@@ -15,12 +15,15 @@ from rich.live import Live as RichLive
 from rich.markup import escape
 from rich.table import Table
 
+from sersearch.data.conditions import CLEAN, by_noise
 from sersearch.study import STUDIES, Study, TrialRecord
 from sersearch.tuning.run import DryRun, TuneRequest
 from sersearch.tuning.space import SearchSpace
 
 SHOWN = 12
 """Rows of the live table: running trials and the best and latest others."""
+SHORT = 10
+"""Characters of a column's heading that need no break: as many as "activation" has."""
 
 
 class Live:
@@ -51,6 +54,8 @@ class Live:
             return summary(fields["study"])
         if event == "begin":
             self.total, self._metric = fields["trials"], label(fields["metric"])
+            for note in fields["notes"]:
+                self._console.print(f"Note: {note}", highlight=False, markup=False)
             return
         if event == "start":
             known = self._trials.get(trial)
@@ -91,8 +96,7 @@ class Live:
         best = self._best()
         searched = list(next(iter(self._trials.values())).searched)
         table = Table(title=f"best so far: {self._metric} {_figure(best)}", caption=self._left())
-        for name in ("trial", *searched, "epoch", self._metric, f"best {self._metric}", "state"):
-            table.add_column(name, justify="left" if name == "state" else "right")
+        _add_columns(table, ["trial", *searched, "epoch", self._metric, f"best {self._metric}", "state"])
         rows = sorted(self._trials.values(), key=lambda t: (t.state != "running", -(t.value or 0), -t.number))
         for t in sorted(rows[:SHOWN], key=lambda t: t.number):
             last: dict[str, Any] = t.epochs[-1] if t.epochs else {"epoch": "", "value": None}
@@ -106,7 +110,7 @@ class Live:
 def announce(space: SearchSpace) -> None:
     """Say what of the settings isn't the paper's."""
     if differences := space.differences():
-        print("Unlike the family's defaults, the paper's values: " + "; ".join(differences))
+        print("Unlike the family's defaults, the paper's values where it states them: " + "; ".join(differences))
 
 
 def summary(study: Study) -> None:
@@ -128,7 +132,8 @@ def summary(study: Study) -> None:
     for line in [*_in_noise(best, metrics, attributes), *(_winner(study, name) for name in several)]:
         print(f"  {line}")
     if study.meta["data"]["synthetic"]:
-        print("The demo corpus is synthetic: this shows that everything runs, not how well emotions are recognised.")
+        what = "attributes are predicted" if attributes else "emotions are recognised"
+        print(f"The demo corpus is synthetic: this shows that everything runs, not how well {what}.")
     parent = study.folder.parent
     place = "" if parent.resolve() == STUDIES.resolve() else f" --studies {shlex.quote(str(parent))}"
     print("Next:")
@@ -143,16 +148,24 @@ def summary(study: Study) -> None:
 
 def _all_trials(trials: list[TrialRecord], metrics: list[str]) -> Table:
     """All trials, the best first, with the metrics of their best epochs."""
-    table = Table(box=box.SIMPLE_HEAD, padding=0)  # three attributes fit in 80 columns
+    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)  # two parameters, three attributes: 80 columns
     searched = list(trials[0].searched) if trials else []
-    for name in ("trial", *searched, "best\nepoch", "epochs", *map(label, metrics), "state"):
-        table.add_column(name, justify="left" if name == "state" else "right")
+    named = [label(metric).replace(" ", "\n") for metric in metrics]
+    _add_columns(table, ["trial", *searched, "best\nepoch", "epochs", *named, "state"])
     for t in sorted(trials, key=lambda t: -math.inf if t.value is None else t.value, reverse=True):
         at_best = _at_best(t)
         cells = [escape(_short(t.searched[name])) for name in searched]
         figures = [_figure(t.value), *(_figure(at_best.get(name)) for name in metrics[1:])]
         table.add_row(str(t.number), *cells, str(t.best_epoch or ""), str(len(t.epochs)), *figures, t.state)
     return table
+
+
+def _add_columns(table: Table, names: list[str]) -> None:
+    """Columns whose headings are broken, at an underscore where they are long, and never cut."""
+    for name in names:
+        heading = name if len(name) <= SHORT else name.replace("_", "_\n")
+        last = name == "state"
+        table.add_column(heading, justify="left" if last else "right", overflow="fold", no_wrap=last)
 
 
 def _winner(study: Study, attribute: str) -> str:
@@ -163,15 +176,16 @@ def _winner(study: Study, attribute: str) -> str:
 
 
 def _in_noise(best: TrialRecord, metrics: list[str], attributes: list[str]) -> Iterator[str]:
-    """The best trial's figures on noisy copies of the development part, a line each condition."""
+    """The best trial's figures in each condition of the development part, a line each."""
     names = {*metrics, *(f"dev_ccc_{name}" for name in attributes)}
     by_condition: dict[str, list[str]] = {}
     for name, value in _at_best(best).items():
         of = max((n for n in names if name.startswith(f"{n}_")), key=len, default=None)
         if of in metrics and name not in names:
             by_condition.setdefault(name.removeprefix(f"{of}_"), []).append(f"{label(of)} {_figure(value)}")
-    for condition, figures in by_condition.items():
-        yield f"in {condition}, which was not selected by: {', '.join(figures)}"
+    what = "a part of what was selected by" if CLEAN in by_condition else "which was not selected by"
+    for condition in by_noise(by_condition):
+        yield f"in {condition}, {what}: {', '.join(by_condition[condition])}"
 
 
 def label(metric: str) -> str:
@@ -210,14 +224,20 @@ def show_dry_run(request: TuneRequest, plan: DryRun) -> None:
         print(f"searched    {name}: {dimension}")
     print(f"data        {request.data}: {split['caption']}")
     for part, card in split["parts"].items():
-        print(f"  {part:10} {card['utterances']} utterances, speakers {', '.join(card['speakers']) or 'none'}")
+        held = ", ".join(f"{name} {count}" for name, count in card["conditions"].items())
+        count = f"{card['utterances']} utterances" + (f" ({held})" if held else "")
+        print(f"  {part:10} {count}, speakers {', '.join(card['speakers']) or 'none'}")
     for leak in split["leaks"]:
         allowed = "meant by the protocol" if leak["allowed"] else "NOT meant by the protocol"
         print(f"  leak       {leak['count']} {leak['kind']}s stand in {' and '.join(leak['between'])}: {allowed}")
+    for note in split["notes"]:
+        print(f"note        {note}")
     if space.constraint is not None:
         print(f"constraint  {space.constraint}")
     print(f"trials      {plan.trials}, up to {plan.epochs} epochs of {plan.steps} steps each")
+    labelled, unlabelled = (split["parts"][part]["utterances"] for part in ("train", "unlabelled"))
     print(f"segments    {plan.train_segments} for training, {plan.dev_segments} for development")
+    print(f"labels      {labelled} labelled and {unlabelled} unlabelled utterances for training")
     print(f"lanes       {request.lanes} on each GPU or core")
     print(f"groups      {plan.groups} static ({'all trials' if plan.groups == 1 else 'trials of one'} share shapes)")
     print(f"time        {plan.epoch_seconds:.1f} s an epoch and core; at most {_duration(plan.longest_hours * 3600)}")

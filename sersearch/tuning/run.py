@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gc
+import json
 import logging
 import math
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,6 +24,7 @@ import torch
 
 from sersearch.data.atomic import write_json
 from sersearch.data.batches import TrainingData
+from sersearch.data.companions import Companion, Missing, choose
 from sersearch.data.place import full_name
 from sersearch.data.protocols import Protocol, split_card
 from sersearch.data.table import FeatureTable
@@ -28,15 +32,16 @@ from sersearch.errors import ConfigError, DataError, StudyError, one_of
 from sersearch.families import get_family
 from sersearch.family import Config
 from sersearch.study import STUDIES, Study
-from sersearch.training import CPU_ENVIRONMENT, Engine
+from sersearch.training import CPU_ENVIRONMENT, Engine, Precision
+from sersearch.tuning.notes import unlearnt
 from sersearch.tuning.space import SearchSpace, signature_count, signatures
 from sersearch.tuning.trainable import device, load_data
 
 OnEvent = Callable[[str, int, dict[str, Any]], None]
 """Called with what the journal gets: event (start, epoch, end), trial and fields.
 
-First with `begin`, the number of trials and the metric that is searched for; last, where nothing interrupts it, with
-`finished` and the study, before Ray ends: Ray can take the process with it.
+First with `begin`, the number of trials, the metric that is searched for and the split card's notes; last, where
+nothing interrupts it, with `finished` and the study, before Ray ends: Ray can take the process with it.
 """
 
 SPOOL = "mlflow_spool.jsonl"
@@ -67,12 +72,18 @@ class TuneRequest:
     protocol: Protocol
     target: str = "emotion"
     aux: Path | None = None
+    missing: Missing = "skip"
+    """What becomes of utterances without a further input that the family takes, such as visual features."""
     name: str | None = None
     root: Path = STUDIES
     seed: int = 0
     concurrency: int | None = None
     lanes: int | Literal["auto"] = 1
     """Trials that are trained as one model on each GPU, or core; `auto`: as many as fit the GPU and pay, 1 on CPU."""
+    precision: Precision = "float32"
+    """Of the products that trials compute."""
+    compile: bool | None = None
+    """Whether steps are compiled; None: on a GPU, where they are measured to be faster."""
     tracking_uri: str | None = None
 
 
@@ -134,8 +145,10 @@ def resume(
     if study.meta["state"] == "finished" and not unsent:
         raise StudyError(f"study {study.name} is finished; `sersearch report {study.name}` shows it")
     data = study.meta["data"]
-    for path, known in ((data["path"], data["hash"]), (data.get("aux"), data.get("aux_hash"))):
-        if path is not None and FeatureTable.open(path, data["features"]).card["hash"] != known:
+    known = [(data["path"], data["features"], data["hash"]), (data.get("aux"), data["features"], data.get("aux_hash"))]
+    known += [(data["path"], c["features"], c["hash"]) for c in data.get("companions", {}).values()]
+    for path, features, digest in known:
+        if path is not None and FeatureTable.open(path, features).card["hash"] != digest:
             raise StudyError(f"{path}: its features were changed since study {study.name} began; start a new study")
     uri = tracking_uri or study.meta["tracking"]["uri"]
     if tracking_uri or "***@" in uri:
@@ -190,6 +203,8 @@ def _data(request: TuneRequest) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     table = FeatureTable.open(request.data, space.features)
     protocol = request.protocol.split(table, request.target).protocol
     aux = None if request.aux is None else FeatureTable.open(request.aux, space.features)
+    chosen = choose(table, get_family(space.family).companions)
+    companions = {name: Companion.open(table, features) for name, features in chosen.items()}
     section = {
         "path": full_name(request.data),
         "aux": None if request.aux is None else full_name(request.aux),
@@ -200,6 +215,8 @@ def _data(request: TuneRequest) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         "corpus": table.corpus["corpus"],
         "hash": table.card["hash"],
         "aux_hash": None if aux is None else aux.card["hash"],
+        "companions": {n: {"features": chosen[n], "hash": c.table.card["hash"]} for n, c in companions.items()},
+        "missing": request.missing,
     }
     data = load_data(section, space.config(space.paper_point() or space.middle()), space.family)
     if data.labels.task == "emotion" and len(data.labels.emotion) < 2:
@@ -210,7 +227,26 @@ def _data(request: TuneRequest) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     for point in signatures(space):
         engine.check(space.config(point))
     _objective(space, data)
-    return data, section, split_card(protocol, table, request.target)
+    _check_used(space, data, request.target)
+    card = split_card(protocol, table, request.target)
+    notes = card["notes"] + unlearnt(space, protocol) + _lacking(companions, request.missing)
+    return data, section, card | {"notes": notes}
+
+
+def _lacking(companions: Mapping[str, Companion], missing: Missing) -> list[str]:
+    """How many utterances have not got a further input, and what becomes of them; a sentence each."""
+    rule = {"skip": "they are left out (--missing zero: zeros in its place)", "zero": "zeros stand in its place"}
+    lacking = {name: int((companion.rows < 0).sum()) for name, companion in companions.items()}
+    return [f"{count} utterances have no {name} features: {rule[missing]}" for name, count in lacking.items() if count]
+
+
+def _check_used(space: SearchSpace, data: TrainingData, target: str) -> None:
+    """Refuse a search of what changes nothing: its trials would be equal."""
+    if idle := [n for n in get_family(space.family).unused(data.labels) if n in space.search]:
+        raise ConfigError(
+            f"search.{idle[0]}: with target {target} {' and '.join(idle)} change nothing of a {space.family}, so "
+            "trials would be equal; choose another --target, or a space that searches something else"
+        )
 
 
 def _objective(space: SearchSpace, data: TrainingData) -> str:
@@ -251,6 +287,8 @@ def _create(request: TuneRequest, uri: str) -> Study:
         "family": space.family,
         "objective": {"metric": _objective(space, data), "mode": "max"},
         "lanes": request.lanes,
+        "precision": request.precision,
+        "compile": request.compile,
         "data": section,
         "tracking": {"uri": redact(uri), "experiment_id": None, "run_id": None},
         "state": "running",
@@ -274,10 +312,13 @@ def _run(study: Study, concurrency: int | None, uri: str, on_event: OnEvent | No
         tracker.begin(study.meta, [study.folder / name for name in ("space.yaml", "split.json", "study.json")])
         state = "interrupted"
         if on_event is not None:
-            on_event("begin", -1, {"trials": study.meta["trials"], "metric": study.meta["objective"]["metric"]})
+            notes = json.loads((study.folder / "split.json").read_text("utf-8")).get("notes", [])
+            metric = study.meta["objective"]["metric"]
+            on_event("begin", -1, {"trials": study.meta["trials"], "metric": metric, "notes": notes})
         with ExitStack() as stack:
             try:
                 stack.enter_context(_ray())
+                stack.enter_context(_terminable())
                 _fit(study, space, concurrency, tracker, on_event)
                 state = "finished"
             except KeyboardInterrupt:
@@ -309,6 +350,19 @@ def _ray() -> Iterator[None]:
             # What Tune leaves in cycles refers to Ray. Collected by another thread while Ray ends, it ends the process.
             gc.collect()
             ray.shutdown()
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM is what Ctrl-C is, in place of what Ray does then; in the main thread, where alone that can be said."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _settle(study: Study, tracker: Any) -> None:

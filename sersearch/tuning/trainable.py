@@ -18,16 +18,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from sersearch.data.atomic import atomic
-from sersearch.data.batches import TrainingData, auxiliary_data, training_data
+from sersearch.data.batches import SegmentView, TrainingData, auxiliary_data, training_data
+from sersearch.data.companions import Companion, Missing, without_missing
 from sersearch.data.protocols import Protocol
 from sersearch.data.table import FeatureTable
 from sersearch.errors import DataError
 from sersearch.families import get_family
 from sersearch.family import Config
-from sersearch.predictions import PREDICTIONS, write_predictions
+from sersearch.predictions import PREDICTIONS, predictions_csv
 from sersearch.study import Study
 from sersearch.training import Engine, EpochResult, LaneState, pretrain
-from sersearch.tuning.client import failure, report
+from sersearch.tuning.client import failure, report, write_files
 
 
 def device() -> str:
@@ -40,19 +41,41 @@ def device() -> str:
 
 @lru_cache(maxsize=4)
 def study_data(
-    path: str, features: str, target: str, aux: str | None, protocol: tuple[tuple[str, Any], ...], view: Any
+    path: str,
+    features: str,
+    target: str,
+    aux: str | None,
+    protocol: tuple[tuple[str, Any], ...],
+    view: SegmentView,
+    companions: tuple[tuple[str, str, SegmentView], ...],
+    missing: Missing,
 ) -> TrainingData:
-    """Training data, opened once a process: reused trial processes share it, and all processes the mapped pages."""
+    """Training data, opened once a process: reused trial processes share it, and all processes the mapped pages.
+
+    `companions`: name, feature set and view of each further input.
+    """
     table = FeatureTable.open(path, features)
     split = Protocol.from_dict(dict(protocol)).split(table, target)
-    return training_data(table, split, view, target, None if aux is None else FeatureTable.open(aux, features))
+    further = {name: (Companion.open(table, own), own_view) for name, own, own_view in companions}
+    if missing == "skip":
+        split = without_missing(split, {name: companion for name, (companion, _) in further.items()})
+    pool = None if aux is None else FeatureTable.open(aux, features)
+    return training_data(table, split, view, target, pool, further)
 
 
 def load_data(data: dict[str, Any], config: Config, family: str) -> TrainingData:
     """The training data that a study's `data` section names, in `config`'s segments."""
     protocol = tuple(sorted(data["protocol"].items()))
-    view = get_family(family).view(config)
-    return study_data(data["path"], data["features"], data["target"], data["aux"], protocol, view)
+    made = get_family(family)
+    views = made.companion_views(config)
+    companions = tuple((name, c["features"], views[name]) for name, c in data.get("companions", {}).items())
+    where = data["path"], data["features"], data["target"], data["aux"]
+    return study_data(*where, protocol, made.view(config), companions, data.get("missing", "skip"))
+
+
+def how(meta: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of an engine that say how a study computes."""
+    return {"precision": meta.get("precision", "float32"), "compile": meta.get("compile")}
 
 
 def train(config: dict[str, Any]) -> None:
@@ -97,7 +120,8 @@ class Start:
     def engine(self) -> Engine:
         """A new engine that it can be trained on."""
         meta = self.study.meta
-        return Engine(get_family(meta["family"]), self.data, self.device, objective=meta["objective"]["metric"])
+        family, metric = get_family(meta["family"]), meta["objective"]["metric"]
+        return Engine(family, self.data, self.device, objective=metric, **how(meta))
 
     def join(self, engine: Engine) -> int:
         """Make it a lane of `engine`; returns the lane's number."""
@@ -206,11 +230,10 @@ def _report(trial: int, result: EpochResult, engine: Engine) -> None:
         tune.report(epoch_report(trial, result))
         return
     with tempfile.TemporaryDirectory() as folder:
-        write_checkpoint(engine, result.lane, Path(folder))
+        write_files(checkpoint_files(engine, result.lane), Path(folder))
         tune.report(epoch_report(trial, result), checkpoint=tune.Checkpoint.from_directory(folder))
 
 
-def write_checkpoint(engine: Engine, lane: int, folder: Path) -> None:
+def checkpoint_files(engine: Engine, lane: int) -> dict[str, bytes]:
     """A lane's state, and what its best epoch predicts of the development set."""
-    engine.state(lane).save(folder)
-    write_predictions(engine.predictions(lane), folder / PREDICTIONS)
+    return {PREDICTIONS: predictions_csv(engine.predictions(lane)).encode(), **engine.state(lane).files()}

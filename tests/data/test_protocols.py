@@ -155,6 +155,7 @@ def test_the_card_says_who_is_where_and_how_many(spoken):
     assert card["caption"] == "LOSO, test speaker S00, development speaker S01"
     assert card["parts"]["train"] == {
         "utterances": 24,
+        "conditions": {},
         "hours": 0.024,
         "speakers": ["S02", "S03"],
         "labels": {"anger": 8, "joy": 8, "sad": 8},
@@ -162,7 +163,7 @@ def test_the_card_says_who_is_where_and_how_many(spoken):
     }
     assert card["parts"]["unlabelled"]["labels"] == {}
     assert card["parts"]["test"]["speakers"] == ["S00"]
-    assert card["leaks"] == []
+    assert card["leaks"] == card["notes"] == []
     assert json.loads(json.dumps(card)) == card
 
 
@@ -319,8 +320,33 @@ def test_labels_come_from_clean_speech_and_unlabelled_utterances_from_the_condit
 def test_a_condition_that_is_not_there_is_refused(spoken):
     with pytest.raises(DataError, match=r"snr0: no utterance is of this condition; .*snr10, snr5"):
         Protocol("loso", "S00", unlabeled_condition="snr0").split(noisy(spoken))
-    with pytest.raises(DataError, match="prepare it with --noise, which adds noisy copies"):
+    with pytest.raises(DataError, match="prepare it with --noise and --snr, which add noisy copies"):
         Protocol("loso", "S00", unlabeled_condition="snr0").split(spoken())
+    table = spoken()
+    table.utterances["condition"] = "clean"
+    with pytest.raises(DataError, match="snr5: no utterance is of this condition; prepare it with --noise and --snr"):
+        Protocol("loso", "S00", unlabeled_condition="snr5").split(table)
+
+
+def test_without_an_unlabelled_condition_all_are_mixed_and_the_card_says_so(spoken):
+    table = noisy(spoken)
+    rows, protocol = table.utterances, Protocol("loso", "S00")
+    split, card = protocol.split(table), split_card(protocol, table)
+    for part in (split.train, split.dev, split.unlabelled):
+        assert set(rows["condition"].iloc[part]) == {"clean", "snr10", "snr5"}
+    assert list(split.dev_by_condition) == ["clean", "snr10", "snr5"]
+    assert sorted(np.concatenate(list(split.dev_by_condition.values()))) == split.dev.tolist()
+    for name, held in split.dev_by_condition.items():
+        assert set(rows["condition"].iloc[held]) == {name}
+    assert card["parts"]["test"]["utterances"] == 36
+    assert card["parts"]["test"]["conditions"] == {"clean": 12, "snr10": 12, "snr5": 12}
+    (note,) = card["notes"]
+    assert "labels are learnt in clean, snr10, snr5, and the development set, which selects, holds clean, snr" in note
+    assert "With --unlabeled-condition NAME, labels and selection are of clean speech alone" in note
+    card = split_card(Protocol("loso", "S00", unlabeled_condition="snr5"), table)
+    assert card["notes"] == []
+    assert card["parts"]["dev"]["conditions"] == {"clean": 12}
+    assert card["parts"]["test"]["conditions"] == {"clean": 12, "snr10": 12, "snr5": 12}
 
 
 def test_noisy_copies_stay_in_the_fold_of_their_utterance(spoken):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -210,6 +211,17 @@ def test_a_test_part_of_several_conditions(tmp_path, target):
             assert of["wa"] == pytest.approx(np.mean([row["label"] == row["predicted"] for row in own]))
 
 
+def test_what_won_by_each_attribute_is_tested_in_each_condition(tmp_path):
+    study = make_ladder_study(tmp_path, TABLES["noisy"], Protocol("loso", "s1", unlabeled_condition="snr10")).study
+    result = evaluate(study)
+    for metric, winner in result["winners"].items():
+        alone = evaluate(study, winner["trial"], metric=metric, again=True)
+        assert list(winner["conditions"]) == ["clean", "snr10", "snr0"]
+        assert {name: alone[name] for name in winner} == winner
+    trials = {(winner["trial"], winner["epoch"]) for winner in result["winners"].values()}
+    assert len(trials) > 1, "the attributes have different winners, or this shows little"
+
+
 def test_a_figure_that_is_not_one_is_none(ladders, monkeypatch):
     """One test utterance a speaker whose prediction is exact has a CCC of 0 / 0."""
     space = LabelSpace((), (), (), ("valence",), (0.0,), (1.0,))
@@ -243,18 +255,43 @@ def test_the_two_step_baseline_learns_from_the_ladder_s_last_hidden_layer(ladder
     assert result["svr"]["test"]["utterances"] == result["utterances"]
 
 
-def test_a_result_without_the_two_step_baseline_is_not_passed_off_as_one_with_it(ladders):
-    first = evaluate(ladders.study)
-    with pytest.raises(StudyError, match=r"without the two-step baseline; .* --svr --again"):
-        evaluate(ladders.study, svr=True)
-    second = evaluate(ladders.study, svr=True, again=True)
-    assert (first["svr"], second["tested_before"]) == (None, [first["trial"]])
-    assert evaluate(ladders.study) == evaluate(ladders.study, svr=True) == second
+def test_the_two_step_baseline_can_be_added_later_without_another_look_of_the_network(ladders, monkeypatch):
+    study = ladders.study
+    both = evaluate(study, svr=True)
+    shutil.rmtree(study.folder / "evaluation")
+    first = evaluate(study)
+    assert first["svr"] is None
+    with monkeypatch.context() as patched:
+        patched.setattr(Predictor, "outputs", None)
+        assert evaluate(study, svr=True) == both, "nothing was tested before"
+    assert json.loads((study.folder / "evaluation" / "test.json").read_text()) == both
+    assert {name: value for name, value in both.items() if name != "svr"}.items() <= first.items()
+    monkeypatch.setattr(Predictor, "from_study", None)
+    assert evaluate(study) == evaluate(study, svr=True) == both
 
 
-def test_studies_that_have_no_two_step_baseline(loso, tmp_path):
-    with pytest.raises(ConfigError, match="takes its features from a ladder network, not from AAE of family aae"):
+def test_the_baseline_is_added_to_the_model_that_was_tested_and_to_no_other(ladders):
+    study = ladders.study
+    first = evaluate(study)
+    with pytest.raises(StudyError, match=r"testing trial .* too would let the test part choose"):
+        evaluate(study, trial=(first["trial"] + 1) % 3, svr=True)
+    path = study.folder / "evaluation" / "test.json"
+    path.write_text(json.dumps(first | {"epoch": first["epoch"] + 1}))
+    with pytest.raises(StudyError, match=rf"has trained on since: its best epoch is {first['epoch']}; .* --again"):
+        evaluate(study, svr=True)
+    assert json.loads(path.read_text())["svr"] is None
+
+
+def test_studies_that_have_no_two_step_baseline(loso, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(FeatureTable, "open", None)
+        with pytest.raises(ConfigError, match="takes its features from a ladder network, not from AAE of family aae"):
+            evaluate(loso, svr=True)
+    assert not (loso.folder / "evaluation").exists(), "the test part was not touched"
+    first = evaluate(loso)
+    with pytest.raises(ConfigError, match="takes its features from a ladder network"):
         evaluate(loso, svr=True)
+    assert evaluate(loso) == first
     classes = make_ladder_study(tmp_path, TABLES["vectors"], Protocol("loso", "s1"), "emotion", epochs=1)
     with pytest.raises(ConfigError, match="a regressor, and this study tells classes apart"):
         evaluate(classes.study, svr=True)

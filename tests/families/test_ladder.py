@@ -444,9 +444,12 @@ def test_without_unlabelled_data_batches_are_labelled(pool: TrainingData, change
 
 def test_ul_without_an_unlabelled_pool_is_refused() -> None:
     data = make_data(make_table(unlabelled=0, vectors=True), VECTORS)
-    with pytest.raises(DataError, match=r"0 unlabelled .* --set setting=L"):
+    with pytest.raises(DataError, match=r"0 unlabelled .* an unlabelled pool, or --set setting=L"):
         planned(SMALL, data)
     assert planned(replace(SMALL, setting="L"), data)
+    noisy = make_data(make_table(unlabelled=0, vectors=True, conditions=("snr5", "snr10")), VECTORS)
+    with pytest.raises(DataError, match="an unlabelled pool, --unlabeled-condition snr10 or snr5 to learn from noisy"):
+        planned(SMALL, noisy)
 
 
 def test_features_that_the_encoder_is_not_for_are_refused() -> None:

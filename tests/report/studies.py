@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +176,13 @@ def alpha_beta(folder: Path, trials: int = 24) -> Path:
             state, reason, epochs = "failed", "loss is NaN in epoch 1", 0
         writer.trial(number, {"alpha": alpha, "beta": beta}, epochs, state, reason, surface(alpha, beta))
     return folder
+
+
+def visible(page: str) -> str:
+    """A page's text without markup and runs of blanks."""
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", page))
+
+
+def cells(page: str) -> str:
+    """The same with a blank between cells of a table."""
+    return visible(page.replace("</t", " </t"))

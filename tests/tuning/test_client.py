@@ -139,3 +139,15 @@ def test_what_goes_wrong_in_a_client_is_the_trial_s_failure(run: Callable[..., T
     assert tune.reports[-1]["reason"] == "OSError: [Errno 28] No space left on device"
     assert tune.reports[-1]["epoch"] == 2
     assert tune.reports[-1].keys() == tune.reports[0].keys()
+
+
+def test_a_disk_that_is_full_fails_the_trial_that_writes(
+    run: Callable[..., Tune], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(files: dict[str, bytes], folder: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(client, "write_files", full)
+    (report,) = run({"one": Server(epoch(1))}).reports
+    assert (report["failed"], report["epoch"]) == (True, 1)
+    assert "No space left" in report["reason"]

@@ -12,30 +12,17 @@ from typing import Any
 import pytest
 import torch
 
-from sersearch.data.protocols import Protocol
 from sersearch.study import Study
 from sersearch.training import Engine, EpochResult, LaneState
 from sersearch.tuning import lanes, trainable
 from sersearch.tuning.lanes import Answer, LaneServer, fitting, measured_lanes
 from tests.synthetic import make_table, write_table
-
-PARAMS = {"channels": [2, 3, 4], "hidden": 5, "batch_size": 8, "segment_frames": 32, "segment_hop": 32}
-EPOCHS = 3
+from tests.tuning.small import EPOCHS, PARAMS, order, small_study
 
 
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
-    trainable.study_data.cache_clear()
-    data = write_table(tmp_path / "data", make_table())
-    section = {
-        "path": str(data),
-        "aux": None,
-        "features": "spectrogram",
-        "target": "emotion",
-        "protocol": Protocol("loso", "s0").to_dict(),
-    }
-    meta = {"family": "aae", "seed": 0, "data": section, "space": {"epochs": EPOCHS, "fixed": PARAMS}}
-    return Study.create("one", {**meta, "objective": {"metric": "dev_ua", "mode": "max"}}, tmp_path / "studies")
+    return small_study(tmp_path)
 
 
 @pytest.fixture
@@ -50,11 +37,6 @@ def fused(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(Engine, "epoch", epoch)
     return sizes
-
-
-def order(study: Study, trial: int = 0, checkpoint: Path | None = None, **params: Any) -> dict[str, Any]:
-    own = None if checkpoint is None else str(checkpoint)
-    return {"study": str(study.folder), "trial": trial, "params": {**PARAMS, **params}, "checkpoint": own}
 
 
 def drive(server: LaneServer, ticket: str | None) -> list[Answer]:
@@ -247,14 +229,14 @@ def test_a_trial_without_memory_beside_others_waits_for_a_lane(study: Study, mon
     assert len(drive(server, server.join(order(study, 1)))) == EPOCHS
 
 
-def test_a_disk_that_is_full_fails_the_trial_that_writes(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*args: Any) -> None:
-        raise OSError(28, "No space left on device")
+def test_a_checkpoint_that_can_t_be_made_fails_its_trial(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: Any) -> None:
+        raise ValueError("no such tensor")
 
-    monkeypatch.setattr(lanes, "write_checkpoint", full)
+    monkeypatch.setattr(lanes, "checkpoint_files", broken)
     ((report, files),) = together(LaneServer(1), [order(study)])[0]
     assert (report["failed"], files) == (True, {})
-    assert "No space left" in report["reason"]
+    assert "no such tensor" in report["reason"]
 
 
 # --- lanes are given on -----------------------------------------------------------------------------------------------

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from sersearch.study import Study
 from sersearch.tuning.run import _lanes
 from sersearch.tuning.space import load_space
 from tests.synthetic import make_table, write_table
+from tests.tuning.small import search, start, until
 
 SPACE = """
 name: small
@@ -41,22 +40,6 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_table(folder / "data", make_table())
     (folder / "small.yaml").write_text(SPACE)
     return folder
-
-
-def start(work: Path, *args: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "sersearch", "tune", *args],
-        cwd=work,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-
-
-def search(work: Path, name: str, *args: str) -> subprocess.Popen[str]:
-    options = ["--space", "small.yaml", "--data", "data", "--protocol", "loso", "--test-speaker", "s0", "--name", name]
-    return start(work, *options, *args)
 
 
 def ended(work: Path, running: subprocess.Popen[str], name: str) -> Study:
@@ -85,20 +68,6 @@ def assert_same(study: Study, whole: Study) -> None:
             }
             assert epoch["metrics"] == pytest.approx(expected["metrics"], rel=1e-4, abs=1e-6)
         assert (one.checkpoint is None) == (other.checkpoint is None)
-
-
-def until(study: Path, running: subprocess.Popen[str], holds: Callable[[list[dict[str, object]]], bool]) -> None:
-    """Wait until something holds of the journal."""
-    deadline = time.monotonic() + 300
-    journal = study / "trials.jsonl"
-    while not journal.is_file() or not holds([json.loads(line) for line in _whole_lines(journal)]):
-        assert running.poll() is None, running.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def _whole_lines(journal: Path) -> list[str]:
-    return [line for line in journal.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
 def reached(epoch: int) -> Callable[[list[dict[str, object]]], bool]:

@@ -1,4 +1,4 @@
-"""What a person sees of a search: lines by epoch, what is left, the table at the end, and what a dry run promises."""
+"""What a person sees of a search: lines by epoch, what is left, and the table at the end."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ import pytest
 from rich.console import Console
 
 from sersearch.data.atomic import write_json
-from sersearch.data.protocols import Protocol
 from sersearch.errors import StudyError
 from sersearch.study import Study
-from sersearch.tuning import progress, run
+from sersearch.tuning import progress
 from sersearch.tuning.space import load_space
-from tests.synthetic import make_table, write_table
 
 
 def event(value: float, epoch: int) -> dict[str, Any]:
@@ -43,7 +41,7 @@ def study(tmp_path: Path) -> Study:
 
 def test_without_a_terminal_each_epoch_and_end_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     with progress.Live() as live:
-        live("begin", -1, {"trials": 2, "metric": "dev_ua"})
+        live("begin", -1, {"trials": 2, "metric": "dev_ua", "notes": []})
         for trial in (0, 1):
             live("start", trial, {"params": {}, "searched": {"alpha": 0.1, "beta": 0.5}})
         live("epoch", 0, event(0.625, 1))
@@ -74,54 +72,22 @@ def test_the_end_shows_all_trials_the_best_and_what_to_type_next(
         assert command in out
 
 
-def test_a_dry_run_says_what_would_run_and_writes_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    write_table(tmp_path / "data", make_table())
-    fixed = {"channels": [2, 3, 4], "hidden": 5, "batch_size": 8, "segment_frames": 32, "segment_hop": 32}
-    before = sorted(tmp_path.rglob("*"))
-    request = run.TuneRequest(
-        space=load_space("aae_alpha_beta").changed(fixed=fixed, trials=6, epochs=7, method="random"),
-        data=tmp_path / "data",
-        protocol=Protocol("loso", "s0"),
-        root=tmp_path / "studies",
-        concurrency=2,
-        lanes=8,
-    )
-    progress.show_dry_run(request, run.dry_run(request))
-    out = capsys.readouterr().out
-    for piece in (
-        "alpha: 0.1 to 1 by 0.1",
-        "trials      6, up to 7 epochs of",
-        "groups      1 static",
-        "lanes       8 on each GPU or core",
-        "Nothing was run.",
-    ):
-        assert piece in out
-    assert "an epoch and core; at most" in out
-    assert "MiB for checkpoints" in out
-    new = set(tmp_path.rglob("*")) - set(before)
-    assert {p.name for p in new} <= {".frames.lock"} | {p.name for p in new if p.name.startswith(("frames-", "rows-"))}
-    assert not (tmp_path / "studies").exists()
-
-
-def test_the_full_grid_is_counted(tmp_path: Path) -> None:
-    write_table(tmp_path / "data", make_table())
-    fixed = {"channels": [2, 3, 4], "hidden": 5, "batch_size": 8, "segment_frames": 32, "segment_hop": 32}
-    space = load_space("aae_alpha_beta").changed(fixed=fixed, method="grid")
-    plan = run.dry_run(run.TuneRequest(space=space, data=tmp_path / "data", protocol=Protocol("loso", "s0")))
-    assert (plan.trials, plan.groups) == (100, 1)
-    assert plan.longest_hours > 0
-
-
 # --- attributes, and noise --------------------------------------------------------------------------------------------
 
 
-def attribute_study(root: Path, attributes: list[str], epochs: list[list[dict[str, float]]], metric: str) -> Study:
-    """A study with a trial of alpha = 0, 1, ... for each list of epochs' metrics."""
+def attribute_study(
+    root: Path,
+    attributes: list[str],
+    epochs: list[list[dict[str, float]]],
+    metric: str,
+    searched: dict[str, Any] | None = None,
+) -> Study:
+    """A study with a trial of alpha = 0, 1, ..., or of what is `searched`, for each list of epochs' metrics."""
     meta = {"data": {"synthetic": True}, "tracking": {"uri": "sqlite:///m.db"}, "objective": {"metric": metric}}
     made = Study.create("mine", meta, root)
     write_json(made.folder / "context.json", {"labels": {"emotion": [], "attributes": attributes}})
     for number, metrics in enumerate(epochs):
-        made.append("start", number, params={}, searched={"alpha": number})
+        made.append("start", number, params={}, searched=searched or {"alpha": number})
         for epoch, at in enumerate(metrics, start=1):
             made.append("epoch", number, epoch=epoch, value=at[metric], metrics=at, seconds=1.0, checkpoint=None)
         made.append("end", number, state="complete", reason="all epochs done")
@@ -183,9 +149,43 @@ def test_figures_in_noise_are_shown_for_the_best_trial(capsys: pytest.CaptureFix
     shown = "CCC 0.300, CCC activation 0.400, CCC valence 0.100, CCC dominance 0.400"
     assert f"  in snr5, which was not selected by: {shown}" in out
     assert out.count("not selected by") == 2
+    assert out.index("in snr5") < out.index("in snr0"), "from clean to the loudest noise"
     single = dict.fromkeys(("dev_ccc", "dev_ccc_valence", "dev_ccc_snr5", "dev_ccc_valence_snr5"), 0.25)
     progress.summary(attribute_study(tmp_path / "stl", ["valence"], [[single]], "dev_ccc"))
     assert "  in snr5, which was not selected by: CCC 0.250\n" in capsys.readouterr().out
+
+
+def test_conditions_that_select_together_are_told_apart(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    at = {"dev_ccc": 0.3, "dev_ccc_valence": 0.3, "dev_ccc_snr5": 0.2, "dev_ccc_clean": 0.4}
+    progress.summary(attribute_study(tmp_path, ["valence"], [[at]], "dev_ccc"))
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  in ")]
+    said = "a part of what was selected by"
+    assert lines == [f"  in clean, {said}: CCC 0.400", f"  in snr5, {said}: CCC 0.200"]
+
+
+@pytest.mark.parametrize(
+    "names", [["lambda_l", "noise_variance"], ["lambda_l", "noise_variance", "learning_rate", "input_dropout"]]
+)
+def test_no_heading_is_cut_at_80_columns(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: list[str]
+) -> None:
+    monkeypatch.setattr(progress, "Console", functools.partial(Console, width=80))
+    searched = dict.fromkeys(names, 0.1234)
+    progress.summary(attribute_study(tmp_path, MTL, [[cccs(0.5, 0.1, 0.5)]], "dev_ccc", searched))
+    first, *table = capsys.readouterr().out.split("Best:")[0].splitlines()
+    assert first.startswith("Study mine")
+    assert all("…" not in line and len(line) <= 80 for line in table)
+    headings, row = "".join("".join(table).split("─")[0].split()), table[-1].split()
+    assert sorted(headings) == sorted("".join(["trial", *names, "bestepochepochs", "CCC" * 4, *MTL, "state"]))
+    assert row == ["0", *["0.1234"] * len(names), "1", "1", "0.367", "0.500", "0.100", "0.500", "complete"]
+    if len(names) == 2:
+        assert {"lambda_l", "noise_", "variance", *MTL} <= set(" ".join(table).split()), "as words"
+
+
+def test_attributes_are_not_called_emotions(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    progress.summary(attribute_study(tmp_path, ["valence"], [[{"dev_ccc": 0.4, "dev_ccc_valence": 0.4}]], "dev_ccc"))
+    out = capsys.readouterr().out
+    assert "this shows that everything runs, not how well attributes are predicted." in out
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def begin(live: progress.Live, trial: int, alpha: float = 0.1) -> None:
 
 def test_a_terminal_gets_a_table_that_is_kept_up_to_date(screen: io.StringIO) -> None:
     with progress.Live() as live:
-        live("begin", -1, {"trials": 4, "metric": "dev_ua"})
+        live("begin", -1, {"trials": 4, "metric": "dev_ua", "notes": []})
         begin(live, 0, alpha=0.3)
         live("epoch", 0, event(0.625, 1))
         live("epoch", 0, event(0.5, 2))
@@ -231,7 +231,7 @@ def test_a_terminal_gets_a_table_that_is_kept_up_to_date(screen: io.StringIO) ->
 
 def test_a_long_search_shows_who_runs_and_who_is_best(screen: io.StringIO) -> None:
     with progress.Live() as live:
-        live("begin", -1, {"trials": 40, "metric": "dev_ccc_valence"})
+        live("begin", -1, {"trials": 40, "metric": "dev_ccc_valence", "notes": []})
         for number in range(30):
             begin(live, number)
             live("epoch", number, event(number / 100, 1))
@@ -254,6 +254,12 @@ def test_a_resumed_search_counts_what_was_done_before(study: Study, capsys: pyte
     assert "4 of 5 trials done" in second
 
 
+def test_what_to_know_of_a_search_is_said_as_it_begins(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.Live() as live:
+        live("begin", -1, {"trials": 4, "metric": "dev_ua", "notes": ["The conditions are mixed.", "And more."]})
+    assert capsys.readouterr().out == "Note: The conditions are mixed.\nNote: And more.\n"
+
+
 def test_a_failed_trial_is_never_the_best(capsys: pytest.CaptureFixture[str]) -> None:
     with progress.Live() as live:
         for trial, value in enumerate((0.9, 0.4)):
@@ -267,22 +273,12 @@ def test_a_failed_trial_is_never_the_best(capsys: pytest.CaptureFixture[str]) ->
     assert out[2].endswith("best so far 0.400")
 
 
-def test_a_dry_run_names_constraint_and_noise(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    write_table(tmp_path / "data", make_table())
-    fixed = {"channels": [2, 3, 4], "hidden": 5, "batch_size": 8, "segment_frames": 32, "segment_hop": 32}
-    space = load_space("aae_alpha_beta").changed(fixed=fixed, method="grid", constraint="alpha + beta <= 1")
-    request = run.TuneRequest(space=space, data=tmp_path / "data", protocol=Protocol("loso", "s0"))
-    progress.show_dry_run(request, run.dry_run(request))
-    out = capsys.readouterr().out
-    assert "constraint  alpha + beta <= 1.0" in out
-    assert "trials      45, " in out
-
-
 def test_differences_from_the_paper_are_announced_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
     progress.announce(load_space("aae_alpha_beta"))
     assert capsys.readouterr().out == ""
     progress.announce(load_space("aae_alpha_beta").for_demo())
     out = capsys.readouterr().out
+    assert out.startswith("Unlike the family's defaults, the paper's values where it states them: ")
     assert "learning_rate 0.002 (default 0.0001)" in out
     assert "batch_size 16 (default 32)" in out
 
@@ -320,20 +316,6 @@ def test_a_search_of_which_every_trial_failed_still_shows_them(
     with pytest.raises(StudyError, match="all trials of study mine failed"):
         progress.summary(made)
     assert "Trial 0 failed: loss is nan in epoch 1" in capsys.readouterr().out
-
-
-def test_a_dry_run_names_leaks_and_whether_they_are_meant(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    write_table(tmp_path / "data", make_table())
-    fixed = {"channels": [2, 3, 4], "hidden": 5, "batch_size": 8, "segment_frames": 32, "segment_hop": 32}
-    request = run.TuneRequest(
-        space=load_space("aae_alpha_beta").changed(fixed=fixed),
-        data=tmp_path / "data",
-        protocol=Protocol("kfold", fold=1, folds=4),
-    )
-    progress.show_dry_run(request, run.dry_run(request))
-    out = capsys.readouterr().out
-    assert "speakers stand in train and dev: meant by the protocol" in out
-    assert "NOT meant" not in out
 
 
 @pytest.mark.parametrize(

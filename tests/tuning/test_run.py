@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import optuna
@@ -17,6 +16,7 @@ import pytest
 
 from sersearch.study import Study
 from tests.synthetic import make_table, write_table
+from tests.tuning.small import search, start, until
 
 SPACE = """
 name: small
@@ -42,25 +42,14 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_table(folder / "data", make_table())
     other = make_table(corpus="other")
     write_table(folder / "other", dataclasses.replace(other, card={**other.card, "parameters": {"top_db": 60}}))
+    vectors = make_table(vectors=True, attributes=True)
+    write_table(folder / "vectors", dataclasses.replace(vectors, card={**vectors.card, "features": "functionals"}))
     (folder / "small.yaml").write_text(SPACE)
     return folder
 
 
 def command(work: Path, *args: str) -> list[str]:
     return [sys.executable, "-m", "sersearch", "tune", *args]
-
-
-def start(work: Path, name: str) -> subprocess.Popen[str]:
-    args = ["--space", "small.yaml", "--data", "data", "--protocol", "loso", "--test-speaker", "s0"]
-    args += ["--name", name, "--concurrency", "1"]
-    return subprocess.Popen(
-        command(work, *args),
-        cwd=work,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
 
 
 def table(study: Study) -> list[tuple[object, ...]]:
@@ -82,7 +71,7 @@ def mirrored(study: Study) -> list[tuple[object, ...]]:
 @pytest.fixture(scope="module")
 def whole(work: Path) -> Study:
     """A search that nothing disturbed."""
-    undisturbed = start(work, "undisturbed")
+    undisturbed = search(work, "undisturbed", "--concurrency", "1")
     output, _ = undisturbed.communicate(timeout=300)
     assert undisturbed.returncode == 0, output
     return Study.open("undisturbed", work / "studies")
@@ -97,27 +86,32 @@ def test_a_killed_search_resumes_to_the_undisturbed_result(work: Path, whole: St
 
     assert mirrored(whole) == [(t.searched, t.state) for t in whole.trials()]
 
-    killed = start(work, "killed")
-    journal = work / "studies" / "killed" / "trials.jsonl"
+    killed = search(work, "killed", "--concurrency", "1")
     for lines in (8, 20):  # in the middle of a trial, twice
-        deadline = time.monotonic() + 300
-        while not journal.is_file() or journal.read_text().count("\n") < lines:
-            assert killed.poll() is None, killed.communicate()[0]
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        until(work / "studies" / "killed", killed, lambda events, lines=lines: len(events) >= lines)
         os.killpg(killed.pid, signal.SIGKILL)
         killed.communicate()
-        killed = subprocess.Popen(
-            command(work, "--resume", "killed", "--concurrency", "1"),
-            cwd=work,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        killed = start(work, "--resume", "killed", "--concurrency", "1")
     output, _ = killed.communicate(timeout=300)
     assert killed.returncode == 0, output
     assert table(Study.open("killed", work / "studies")) == table(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_search_is_settled_and_says_how_to_go_on(work: Path, number: signal.Signals) -> None:
+    name = number.name.lower()
+    running = search(work, name, "--concurrency", "1")
+    until(work / "studies" / name, running, lambda events: any(event["event"] == "epoch" for event in events))
+    os.kill(running.pid, number)
+    output, _ = running.communicate(timeout=300)
+    assert running.returncode == 130, output
+    assert output.splitlines()[-1] == f"Interrupted. `sersearch tune --resume studies/{name}` goes on"
+    assert "Traceback" not in output
+    study = Study.open(name, work / "studies")
+    assert study.meta["state"] == "interrupted"
+    assert study.trials()[-1].state == "interrupted"
+    assert not [t for t in study.trials() if t.state == "running"]
 
 
 @pytest.mark.slow
@@ -192,6 +186,10 @@ def test_a_finished_search_is_resumed_only_to_send_what_mlflow_has_not_got(work:
         (["--space", "small.yaml", "--data", "data", "--set", "hidden=100000000000"], "params: the model of"),
         (["--space", "small.yaml", "--data", "data", "--method", "grid", "--trials", "2"], "a grid runs all of its"),
         (["--space", "small.yaml", "--data", "data", "--set", "hidden=2020-13-45"], "is not a YAML value"),
+        (
+            ["--space", "ladder_alpha_beta", "--data", "vectors", "--target", "valence", "--protocol", "speaker"],
+            "search.alpha: with target valence alpha and beta change nothing of a ladder",
+        ),
         (["--resume", "nothing"], "isn't a study"),
         ([], "needs --space"),
     ],

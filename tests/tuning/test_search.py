@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +27,11 @@ STATES = {"complete": {"done_by_itself": True}, "pruned": {"done_by_itself": Fal
 
 def small(**changes: Any) -> SearchSpace:
     return load_space("aae_alpha_beta").changed(**{"trials": 12, "epochs": 9, **changes})
+
+
+def constrained(**changes: Any) -> SearchSpace:
+    tenths = {"low": 0.0, "high": 1.0, "step": 0.1}
+    return small(**{"search": {"alpha": tenths, "beta": tenths}, "constraint": "alpha + beta <= 1", **changes})
 
 
 def score(searched: dict[str, Any], epoch: int) -> float:
@@ -76,10 +81,13 @@ def test_tpe_goes_where_it_is_good_and_random_does_not(tmp_path: Path) -> None:
     assert late("tpe") > late("random") + 0.1
 
 
+@pytest.mark.parametrize("make", [small, constrained])
 @pytest.mark.parametrize("method", ["tpe", "random", "grid"])
 @pytest.mark.parametrize("killed_after", [1, 4, 9])
-def test_a_restarted_search_suggests_what_the_undisturbed_does(tmp_path: Path, method: str, killed_after: int) -> None:
-    space = small(method=method)
+def test_a_restarted_search_suggests_what_the_undisturbed_does(
+    tmp_path: Path, make: Callable[..., SearchSpace], method: str, killed_after: int
+) -> None:
+    space = make(method=method)
     whole = suggestions(space, tmp_path / "whole")
     (tmp_path / "killed").mkdir()
     history = list(run(StudySearcher(space, 0, [], tmp_path / "killed"), killed_after))
@@ -368,11 +376,6 @@ def test_the_fixed_and_the_searched_make_the_configuration(tmp_path: Path) -> No
 # --- constraints ------------------------------------------------------------------------------------------------------
 
 
-def constrained(**changes: Any) -> SearchSpace:
-    tenths = {"low": 0.0, "high": 1.0, "step": 0.1}
-    return small(**{"search": {"alpha": tenths, "beta": tenths}, "constraint": "alpha + beta <= 1", **changes})
-
-
 DIMENSIONS = st.sampled_from(
     [
         {"low": 0.0, "high": 1.0},
@@ -394,19 +397,6 @@ def test_no_proposal_breaks_the_constraint(
     assert len(found) == 12
     for _, searched in found:
         assert searched["alpha"] + searched["beta"] <= bound + 1e-9
-
-
-@pytest.mark.parametrize("method", ["tpe", "random"])
-@pytest.mark.parametrize("killed_after", [1, 9])
-def test_a_restarted_search_under_a_constraint_suggests_what_the_undisturbed_does(
-    tmp_path: Path, method: str, killed_after: int
-) -> None:
-    space = constrained(method=method)
-    whole = suggestions(space, tmp_path / "whole")
-    (tmp_path / "killed").mkdir()
-    history = list(run(StudySearcher(space, 0, [], tmp_path / "killed"), killed_after))
-    rest = suggestions(space, tmp_path / "killed", history=history)
-    assert [(t.number, t.searched) for t in history] + rest == whole
 
 
 def test_the_study_holds_what_ran_and_nothing_that_broke_the_constraint(tmp_path: Path) -> None:

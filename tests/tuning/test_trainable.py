@@ -13,15 +13,12 @@ from typing import Any
 import pytest
 import torch
 
-from sersearch.data.protocols import Protocol
 from sersearch.errors import DataError
 from sersearch.study import Study
 from sersearch.training import LaneState
 from sersearch.tuning import trainable
 from tests.synthetic import make_table, write_table
-
-PARAMS = {"channels": [2, 3, 4], "hidden": 5, "batch_size": 8, "segment_frames": 32, "segment_hop": 32}
-EPOCHS = 3
+from tests.tuning.small import PARAMS, order, small_study
 
 
 class Tune:
@@ -45,28 +42,12 @@ class Tune:
 def tune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tune:
     made = Tune(tmp_path / "checkpoints")
     monkeypatch.setattr(trainable, "tune", made)
-    trainable.study_data.cache_clear()
     return made
 
 
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
-    data = write_table(tmp_path / "data", make_table())
-    section = {
-        "path": str(data),
-        "aux": None,
-        "features": "spectrogram",
-        "target": "emotion",
-        "protocol": Protocol("loso", "s0").to_dict(),
-    }
-    meta = {"family": "aae", "seed": 0, "data": section, "space": {"epochs": EPOCHS, "fixed": PARAMS}}
-    meta["objective"] = {"metric": "dev_ua", "mode": "max"}
-    return Study.create("one", meta, tmp_path / "studies")
-
-
-def config(study: Study, checkpoint: Path | None = None, **params: Any) -> dict[str, Any]:
-    own = None if checkpoint is None else str(checkpoint)
-    return {"study": str(study.folder), "trial": 0, "params": {**PARAMS, **params}, "checkpoint": own}
+    return small_study(tmp_path)
 
 
 def told(study: Study, reports: list[dict[str, Any]]) -> None:
@@ -78,7 +59,7 @@ def told(study: Study, reports: list[dict[str, Any]]) -> None:
 
 
 def test_every_report_has_what_tune_and_asha_need(study: Study, tune: Tune) -> None:
-    trainable.train(config(study))
+    trainable.train(order(study))
     assert [r["epoch"] for r in tune.reports] == [1, 2, 3]
     for r in tune.reports:
         assert {"trial", "epoch", "value", "best", "metrics", "seconds", "failed", "done_by_itself", "reason"} <= set(r)
@@ -88,7 +69,7 @@ def test_every_report_has_what_tune_and_asha_need(study: Study, tune: Tune) -> N
 
 
 def test_a_checkpoint_holds_a_lane_and_what_it_predicts(study: Study, tune: Tune) -> None:
-    trainable.train(config(study))
+    trainable.train(order(study))
     folder = tune.folder / "epoch3"
     assert sorted(p.name for p in folder.iterdir()) == [
         "dev_predictions.csv",
@@ -109,24 +90,24 @@ def test_a_checkpoint_holds_a_lane_and_what_it_predicts(study: Study, tune: Tune
 
 
 def test_a_trial_goes_on_from_its_checkpoint_as_if_nothing_had_been(study: Study, tune: Tune) -> None:
-    trainable.train(config(study))
+    trainable.train(order(study))
     whole = [(r["epoch"], r["metrics"]) for r in tune.reports]
     for checkpoint, retried in ((tune.folder / "epoch1", None), (None, tune.folder / "epoch1")):
         tune.reports, tune.retried = [], retried
-        trainable.train(config(study, checkpoint))
+        trainable.train(order(study, checkpoint=checkpoint))
         assert [(r["epoch"], r["metrics"]) for r in tune.reports] == whole[1:]
 
 
 def test_a_trial_cut_off_between_its_last_epoch_and_its_end_tells_that_epoch_again(study: Study, tune: Tune) -> None:
-    trainable.train(config(study))
+    trainable.train(order(study))
     told(study, tune.reports)
     last, tune.reports = tune.reports[-1], []
-    trainable.train(config(study, tune.folder / "epoch3"))
+    trainable.train(order(study, checkpoint=tune.folder / "epoch3"))
     assert tune.reports == [last], "Tune ends a search in which a trial ends without a report"
 
 
 def test_a_trial_that_turns_nan_reports_its_failure_and_no_checkpoint(study: Study, tune: Tune) -> None:
-    trainable.train(config(study, learning_rate=1e30))
+    trainable.train(order(study, learning_rate=1e30))
     (only,) = tune.reports
     assert (only["failed"], only["done_by_itself"]) == (True, True)
     assert math.isnan(only["value"])
@@ -135,22 +116,22 @@ def test_a_trial_that_turns_nan_reports_its_failure_and_no_checkpoint(study: Stu
 
 
 def test_a_trial_with_a_damaged_checkpoint_begins_anew(tmp_path: Path, study: Study, tune: Tune) -> None:
-    trainable.train(config(study))
+    trainable.train(order(study))
     whole = [(r["epoch"], r["value"], r["metrics"]) for r in tune.reports]
     tune.reports.clear()
     (tmp_path / "torn").mkdir()
     (tmp_path / "torn" / "state.json").write_text("{")
-    trainable.train(config(study, tmp_path / "torn"))
+    trainable.train(order(study, checkpoint=tmp_path / "torn"))
     assert [(r["epoch"], r["value"], r["metrics"]) for r in tune.reports] == whole
 
 
 def test_what_goes_wrong_in_a_trial_is_its_own_failure_in_one_line(
     study: Study, tune: Tune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainable.train(config(study, hidden=0))
+    trainable.train(order(study, hidden=0))
     assert "hidden: 0 is outside" in tune.reports[0]["reason"]
     monkeypatch.setattr(trainable, "load_data", lambda *args: 1 / 0)
-    trainable.train(config(study))
+    trainable.train(order(study))
     assert tune.reports[1]["reason"] == "ZeroDivisionError: division by zero"
     assert all(r["failed"] and math.isnan(r["value"]) for r in tune.reports)
 
@@ -159,12 +140,12 @@ def test_trials_of_one_shape_start_from_one_pretraining(tmp_path: Path, study: S
     aux = make_table(speakers=3, seed=1, corpus="other")
     study.write_meta(data={**study.meta["data"], "aux": str(write_table(tmp_path / "aux", aux))})
     short = {"pretrain_epochs": 1}
-    trainable.train(config(study, alpha=0.1, **short))
+    trainable.train(order(study, alpha=0.1, **short))
     (path,) = study.folder.glob("pretrained-*.safetensors")
     written = path.stat().st_mtime_ns
-    trainable.train(config(study, alpha=0.9, **short))
+    trainable.train(order(study, alpha=0.9, **short))
     assert [p.stat().st_mtime_ns for p in study.folder.glob("pretrained-*.safetensors")] == [written]
-    trainable.train(config(study, **short, hidden=6))
+    trainable.train(order(study, **short, hidden=6))
     assert len(list(study.folder.glob("pretrained-*.safetensors"))) == 2, "another shape has weights of its own"
     assert not any(r["failed"] for r in tune.reports)
 
@@ -172,11 +153,11 @@ def test_trials_of_one_shape_start_from_one_pretraining(tmp_path: Path, study: S
 def test_pretrained_weights_that_are_damaged_are_made_again(tmp_path: Path, study: Study, tune: Tune) -> None:
     aux = make_table(speakers=3, seed=1, corpus="other")
     study.write_meta(data={**study.meta["data"], "aux": str(write_table(tmp_path / "aux", aux))})
-    trainable.train(config(study, pretrain_epochs=1))
+    trainable.train(order(study, pretrain_epochs=1))
     (path,) = study.folder.glob("pretrained-*.safetensors")
     whole = path.read_bytes()
     path.write_bytes(whole[:100])
-    trainable.train(config(study, pretrain_epochs=1))
+    trainable.train(order(study, pretrain_epochs=1))
     assert path.read_bytes() == whole
     assert not any(r["failed"] for r in tune.reports)
 
@@ -194,7 +175,7 @@ def test_a_pretraining_that_failed_is_not_tried_by_every_trial(
 
     monkeypatch.setattr(trainable, "pretrain", diverge)
     for alpha in (0.1, 0.9):
-        trainable.train(config(study, alpha=alpha))
+        trainable.train(order(study, alpha=alpha))
     assert [r["reason"] for r in tune.reports] == ["pre-training diverged in epoch 1; lower params.learning_rate"] * 2
     assert len(calls) == 1
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
 from types import SimpleNamespace
 
-import numpy as np
 from torch import Tensor
 
-from sersearch.data.batches import SegmentView, TrainingData
 from sersearch.families.common import losses, steps
+from sersearch.families.common.alternating import Alternating, alternating_phases
 from sersearch.families.decoupled_ladder.config import DecoupledLadderConfig
 from sersearch.families.decoupled_ladder.losses import dln_loss
 from sersearch.families.decoupled_ladder.networks import DecoupledLadder
-from sersearch.family import Batch, Family, Losses, ModelSpec, Noise, Optimizer, Phase
+from sersearch.family import Batch, Losses, ModelSpec, Noise, Phase
 
-NADAM = Optimizer("nadam")
 CHILDREN = ("encoder", "emotion", "reconstruction", "decoder", "predictor")
 
 
@@ -44,36 +40,19 @@ def labelled(model: DecoupledLadder, batch: Batch, hp: SimpleNamespace, noise: N
     return found
 
 
-class DecoupledLadderFamily(Family):
+class DecoupledLadderFamily(Alternating):
     """Registered as `decoupled_ladder`; see the folder's README.md."""
 
     name = "decoupled_ladder"
     config = DecoupledLadderConfig
-    features = ("functionals", "egemaps", "lld", "mfb")
-
-    def view(self, config: DecoupledLadderConfig) -> SegmentView:
-        """One vector an utterance, or 1000 frames of it."""
-        return steps.view(config)
 
     def build(self, config: DecoupledLadderConfig, spec: ModelSpec) -> DecoupledLadder:
         """Raises :class:`ConfigError` for sequences that can't be pooled four times."""
         return DecoupledLadder(config, spec)
 
     def phases(self, config: DecoupledLadderConfig, spec: ModelSpec) -> tuple[Phase, ...]:
-        """Unlabelled, then labelled, which the ladder paper found better than mixing; with setting L labelled alone."""
-        loss = partial(labelled, halved=config.setting == "UL")
-        if config.setting == "L":
-            return (Phase("labelled", loss, "labelled", CHILDREN, NADAM),)
-        # One optimiser for both: emotion embedding and predictor are its parameters too, and have no gradient in the
-        # unlabelled phase.
-        return (
-            Phase("unlabelled", unlabelled, "unlabelled", CHILDREN, NADAM),
-            Phase("labelled", loss, "labelled", CHILDREN, NADAM, state_of="unlabelled"),
-        )
-
-    def plan(self, config: DecoupledLadderConfig, data: TrainingData, rng: np.random.Generator) -> Iterator[np.ndarray]:
-        """Labelled mini-batches, with UL behind as many unlabelled segments."""
-        return steps.plan(config, data, rng, unlabelled=config.setting == "UL")
+        """Unlabelled, then labelled, as of the ladder."""
+        return alternating_phases(config, CHILDREN, unlabelled, labelled)
 
     def predict(self, model: DecoupledLadder, batch: Batch) -> dict[str, Tensor]:
         """Posteriors (B, C), or z-normed attributes (B, A), of the clean path's emotion embedding."""

@@ -27,3 +27,8 @@ class LadderConfig(LadderHyperparameters):
         "of classes, where the decoder starts; output: output layer (Rasmus et al.); hidden: the last hidden layer, "
         "as it does of attributes; the paper predicts no classes",
     )
+
+    @property
+    def learns_unlabelled(self) -> bool:
+        """Not the dense baselines, whatever the setting."""
+        return self.model == "ladder" and super().learns_unlabelled

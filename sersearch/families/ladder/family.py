@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
 from types import SimpleNamespace
 
-import numpy as np
 from torch import Tensor
 
-from sersearch.data.batches import SegmentView, TrainingData
 from sersearch.families.common import losses, steps
+from sersearch.families.common.alternating import NADAM, Alternating, alternating_phases
 from sersearch.families.ladder.config import LadderConfig
 from sersearch.families.ladder.networks import ClassLadder, Dense, Ladder
-from sersearch.family import Batch, Family, Losses, ModelSpec, Noise, Optimizer, Phase
-
-NADAM = Optimizer("nadam")
+from sersearch.family import Batch, Losses, ModelSpec, Noise, Phase
 
 
 def unlabelled(model: Ladder, batch: Batch, hp: SimpleNamespace, noise: Noise) -> Losses:
@@ -45,16 +40,11 @@ def supervised(model: Dense, batch: Batch, hp: SimpleNamespace, noise: Noise) ->
     return {"prediction": steps.prediction_loss(model.predictor(h), batch, hp)}
 
 
-class LadderFamily(Family):
+class LadderFamily(Alternating):
     """Registered as `ladder`; see the folder's README.md."""
 
     name = "ladder"
     config = LadderConfig
-    features = ("functionals", "egemaps", "lld", "mfb")
-
-    def view(self, config: LadderConfig) -> SegmentView:
-        """One vector an utterance (section IV-D), or 1000 frames of it (section III-D)."""
-        return steps.view(config)
 
     def build(self, config: LadderConfig, spec: ModelSpec) -> Ladder | Dense:
         """Raises :class:`ConfigError` for sequences that can't be pooled four times."""
@@ -67,19 +57,7 @@ class LadderFamily(Family):
         """Unlabelled, then labelled; with setting L, or for a baseline, labelled alone."""
         if config.model == "dense":
             return (Phase("labelled", supervised, "prediction", ("encoder", "predictor"), NADAM),)
-        every = ("encoder", "decoder", "predictor")
-        loss = partial(labelled, halved=config.setting == "UL")
-        if config.setting == "L":
-            return (Phase("labelled", loss, "labelled", every, NADAM),)
-        return (
-            Phase("unlabelled", unlabelled, "unlabelled", every, NADAM),
-            Phase("labelled", loss, "labelled", every, NADAM, state_of="unlabelled"),  # one optimiser for both
-        )
-
-    def plan(self, config: LadderConfig, data: TrainingData, rng: np.random.Generator) -> Iterator[np.ndarray]:
-        """Labelled mini-batches, with UL behind as many unlabelled segments (sections IV-C and V-C)."""
-        both = config.model == "ladder" and config.setting == "UL"
-        return steps.plan(config, data, rng, unlabelled=both)
+        return alternating_phases(config, ("encoder", "decoder", "predictor"), unlabelled, labelled)
 
     def predict(self, model: Ladder | Dense, batch: Batch) -> dict[str, Tensor]:
         """Posteriors (B, C), or z-normed attributes (B, A), of the clean path."""

@@ -1,0 +1,72 @@
+"""Small studies whose trials are trained in this process, and small searches as processes of their own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sersearch.data.protocols import Protocol
+from sersearch.study import Study
+from sersearch.tuning import trainable
+from tests.synthetic import make_table, write_table
+
+PARAMS = {"channels": [2, 3, 4], "hidden": 5, "batch_size": 8, "segment_frames": 32, "segment_hop": 32}
+EPOCHS = 3
+
+
+def small_study(folder: Path) -> Study:
+    """A study of trials of three epochs each, on a table of its own."""
+    trainable.study_data.cache_clear()
+    data = write_table(folder / "data", make_table())
+    section = {
+        "path": str(data),
+        "aux": None,
+        "features": "spectrogram",
+        "target": "emotion",
+        "protocol": Protocol("loso", "s0").to_dict(),
+    }
+    meta = {"family": "aae", "seed": 0, "data": section, "space": {"epochs": EPOCHS, "fixed": PARAMS}}
+    return Study.create("one", {**meta, "objective": {"metric": "dev_ua", "mode": "max"}}, folder / "studies")
+
+
+def order(study: Study, trial: int = 0, checkpoint: Path | None = None, **params: Any) -> dict[str, Any]:
+    """What Tune, or a client, asks for."""
+    own = None if checkpoint is None else str(checkpoint)
+    return {"study": str(study.folder), "trial": trial, "params": {**PARAMS, **params}, "checkpoint": own}
+
+
+def start(work: Path, *args: str) -> subprocess.Popen[str]:
+    """`sersearch tune ARGS` in the folder `work`, in a session of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "sersearch", "tune", *args],
+        cwd=work,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def search(work: Path, name: str, *args: str) -> subprocess.Popen[str]:
+    """A new search called `name` of the space small.yaml in `work`."""
+    options = ["--space", "small.yaml", "--data", "data", "--protocol", "loso", "--test-speaker", "s0", "--name", name]
+    return start(work, *options, *args)
+
+
+def until(study: Path, running: subprocess.Popen[str], holds: Callable[[list[dict[str, Any]]], bool]) -> None:
+    """Wait until something holds of the journal."""
+    deadline = time.monotonic() + 300
+    journal = study / "trials.jsonl"
+    while not journal.is_file() or not holds([json.loads(line) for line in _whole_lines(journal)]):
+        assert running.poll() is None, running.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _whole_lines(journal: Path) -> list[str]:
+    return [line for line in journal.read_text().splitlines(keepends=True) if line.endswith("\n")]
