@@ -28,7 +28,7 @@ from sersearch.errors import StudyError
 from sersearch.evaluation.two_step import check_two_step, two_step_outputs
 from sersearch.evaluation.verification import verification
 from sersearch.export import Predictor, chosen, winning_metrics
-from sersearch.metrics import confusion, f1, target_metrics
+from sersearch.metrics import confusion, f1, precision, target_metrics
 from sersearch.predictions import prediction_rows
 
 if TYPE_CHECKING:
@@ -47,14 +47,14 @@ def evaluate(
     """The best epoch of `trial` (None: the study's best trial, chosen on development data) on the test utterances.
 
     Best by `metric`, one of :func:`~sersearch.export.winning_metrics` (None: the study's objective). From utterance
-    outputs (the mean over an utterance's segments): for classes UA, WA, macro F1 and the confusion matrix, for
-    attributes their CCCs (`ccc` is the mean over them); and these by speaker. A test part of several conditions gives
-    them by condition, and all other figures are of its clean utterances. Where several attributes were learnt at once,
-    `winners` holds the same of the trial and epoch that are best by each. `svr` adds the two-step baseline of the
-    ladder paper (:func:`~sersearch.evaluation.two_step.two_step_outputs`). Where the test speakers did not train,
-    there is speaker verification (see :func:`~sersearch.evaluation.verification.verification`; `impostors` is the
-    folder of a prepared corpus of other speakers). Written to `evaluation/test.json` and `evaluation/predictions.csv`
-    of the study.
+    outputs (the mean over an utterance's segments): for classes UA, WA, macro precision and F1 and the confusion
+    matrix, for attributes their CCCs (`ccc` is the mean over them); and these by speaker. A test part of several
+    conditions gives them by condition, and all other figures are of its clean utterances. Where several attributes were
+    learnt at once, `winners` holds the same of the trial and epoch that are best by each. `svr` adds the two-step
+    baseline of the ladder paper (:func:`~sersearch.evaluation.two_step.two_step_outputs`). Where the test speakers did
+    not train, there is speaker verification (see :func:`~sersearch.evaluation.verification.verification`; `impostors`
+    is the folder of a prepared corpus of other speakers). Written to `evaluation/test.json` and
+    `evaluation/predictions.csv` of the study.
 
     A test part is for one look. A result that is there for this trial is read back, and `svr` adds the baseline to it;
     for another trial or metric this raises :class:`StudyError`, as a choice by test results would flatter the winner.
@@ -138,7 +138,8 @@ class _Tested:
         task, labels = self.space.task, self.space.emotion
         found = target_metrics({task: self.outputs}, {task: self.truth}, self.space.attributes)
         if labels:
-            found["f1"] = f1(self.outputs.argmax(dim=-1), self.truth, len(labels))
+            predicted = self.outputs.argmax(dim=-1)
+            found |= {m.__name__: m(predicted, self.truth, len(labels)) for m in (precision, f1)}
         values = {name: float(value) for name, value in found.items()}
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         return {"utterances": len(self.rows), **finite}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "font.family": "DejaVu Sans"}
 _MOST_MAPS = 10
-_METRICS = ("ua", "wa", "f1", "ccc")
+_METRICS = ("ua", "wa", "precision", "f1", "ccc")
 
 
 @dataclass(frozen=True)

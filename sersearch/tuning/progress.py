@@ -126,7 +126,7 @@ def summary(study: Study) -> None:
     for warning in study.meta.get("warnings", []):
         print(f"Warning: {warning}")
     best = study.best()
-    chance = f" (chance {1 / len(classes):.3f})" if classes else ""
+    chance = f" (chance {1 / len(classes):.3f})" if classes and metrics[0] == "dev_ua" else ""
     print(f"Best: trial {best.number}, {_values(best)}: development {label(metrics[0])} {_figure(best.value)}{chance}")
     several = attributes if len(attributes) > 1 else []
     for line in [*_in_noise(best, metrics, attributes), *(_winner(study, name) for name in several)]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import balanced_accuracy_score, f1_score
+from sklearn.metrics import balanced_accuracy_score, f1_score, precision_score
 from sklearn.svm import SVR
 
 from sersearch.data import heldout
@@ -57,8 +57,10 @@ def test_figures_are_those_of_the_predictions_on_the_held_out_speaker(loso):
     assert result["ua"] == pytest.approx(balanced_accuracy_score(labels, predicted))
     assert result["wa"] == pytest.approx(np.mean(np.array(labels) == np.array(predicted)))
     assert result["f1"] == pytest.approx(f1_score(labels, predicted, average="macro"))
+    macro = precision_score(labels, predicted, average="macro", zero_division=0)
+    assert result["precision"] == pytest.approx(macro)
     assert result["utterances"] == len(test) == np.sum(result["confusion"])
-    assert result["speakers"] == {"s1": {k: result[k] for k in ("utterances", "ua", "wa", "f1")}}
+    assert result["speakers"] == {"s1": {k: result[k] for k in ("utterances", "ua", "wa", "precision", "f1")}}
     for row in rows:
         values = [float(row[name]) for name in result["classes"]]
         assert row["predicted"] == result["classes"][int(np.argmax(values))]
