@@ -445,7 +445,7 @@ def import_(
     moments: Annotated[Path, typer.Option(help="Folder of their .mat files: moments of features and labels.")],
     out: Annotated[Path, typer.Option(help="Folder to write the model to.")],
     attribute: Annotated[
-        str | None, typer.Option(help="activation, valence or dominance; by the file's name by default.")
+        Literal["activation", "valence", "dominance"] | None, typer.Option(help="By the file's name by default.")
     ] = None,
 ) -> None:
     """Make a model that predicts of published weights."""

@@ -345,6 +345,10 @@ class Family:
         """
         return None
 
+    def artifacts(self, data: TrainingData, codes: Mapping[str, np.ndarray]) -> dict[str, bytes]:
+        """Pictures (PNG) and tables (CSV) by file name, of what :meth:`relabel` gave at a lane's best epoch."""
+        return {}
+
     def renewed(self, config: Any) -> tuple[str, ...]:
         """Children that each epoch begins with drawn anew, as :meth:`build` draws them, and fresh optimiser states."""
         return ()

@@ -70,14 +70,17 @@ def condition_curves(summary: Summary) -> Figure:
     return figure
 
 
-def loss_names(summary: Summary) -> list[str]:
-    """Losses that training or development reports, without the part: reconstruction, emotion, ..."""
+def loss_names(summary: Summary) -> dict[str, str]:
+    """Losses that training or development reports, and what else is watched in training, by what follows the part:
+    `loss_reconstruction`, `loss_emotion`, `nmi`, ...; as words.
+    """
     found = {name for trial in summary.trials for event in trial.epochs for name in event["metrics"]}
-    return sorted({name.partition("_loss_")[2] for name in found if name.startswith(("train_loss_", "dev_loss_"))})
+    names = {name.partition("_")[2] for name in found if name.startswith(("train_", "dev_loss_"))}
+    return {name: name.removeprefix("loss_").replace("_", " ") for name in sorted(names)}
 
 
 def loss_curves(summary: Summary) -> Figure:
-    """Each loss by epoch: mean and deviation over the trials alive, training and development in one panel."""
+    """Each of :func:`loss_names` by epoch: mean and deviation over the trials alive, both sides in one panel."""
     from matplotlib.figure import Figure
 
     names = loss_names(summary)
@@ -86,12 +89,12 @@ def loss_curves(summary: Summary) -> Figure:
     figure = Figure(figsize=(3.1 * columns + 0.4, 2.4 * rows + 0.3), dpi=150, layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).flat
     alive = [trial for trial in summary.trials if trial.epochs]
-    for name, axes in zip(names, panels, strict=False):
+    for (name, words), axes in zip(names.items(), panels, strict=False):
         for side, label, color in _SIDES:
-            table = _by_epoch(alive, lambda event, key=f"{side}_loss_{name}": event["metrics"].get(key))  # type: ignore[misc]
+            table = _by_epoch(alive, lambda event, key=f"{side}_{name}": event["metrics"].get(key))  # type: ignore[misc]
             if np.isfinite(table).any():
                 _band(axes, table, color, label)
-        axes.set_title(name.replace("_", " "), fontsize=9)
+        axes.set_title(words, fontsize=9)
         axes.set_xlabel("epoch", fontsize=8)
         axes.tick_params(labelsize=7)
         axes.grid(color="0.92")

@@ -27,12 +27,12 @@ _METRICS = ("ua", "wa", "precision", "f1", "ccc")
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of the report, or, without one, why it is missing."""
+    """A figure of the report, drawn or as a file, or, without one, why it is missing."""
 
     name: str
     title: str
     caption: str
-    figure: Figure | None
+    figure: Figure | Path | None
 
 
 def write_report(study_folder: Path, out: Path | None = None) -> Path:
@@ -71,9 +71,12 @@ def _save(summary: Summary, out: Path) -> list[dict[str, Any]]:
                 path.unlink(missing_ok=True)  # an earlier report's
             else:
                 with atomic(path) as temporary:
-                    # Without the version of matplotlib in it, the same study gives the same bytes.
-                    picture.figure.savefig(temporary, format="png", metadata={"Software": None})
-                data, width = base64.b64encode(path.read_bytes()).decode(), round(96 * picture.figure.get_figwidth())
+                    if isinstance(picture.figure, Path):
+                        temporary.write_bytes(picture.figure.read_bytes())
+                    else:
+                        # Without the version of matplotlib in it, the same study gives the same bytes.
+                        picture.figure.savefig(temporary, format="png", metadata={"Software": None})
+                data, width = base64.b64encode(path.read_bytes()).decode(), _width(path)
             words = {"title": _capital(picture.title), "caption": _capital(picture.caption)}
             shown.append({"name": picture.name, **words, "data": data, "width": width})
     return shown
@@ -95,8 +98,9 @@ def _pictures(summary: Summary) -> Iterator[Picture]:
         yield Picture(
             "losses",
             "Losses by epoch",
-            "Each loss on training and development data: mean and standard deviation over the trials still running at "
-            f"each epoch. n = {counts([t for t in summary.trials if t.epochs])}.",
+            "Each loss on training and development data, and what else was watched in training: mean and standard "
+            "deviation over the trials still running at each epoch. "
+            f"n = {counts([t for t in summary.trials if t.epochs])}.",
             curves.loss_curves(summary),
         )
     if summary.conditions:
@@ -110,6 +114,7 @@ def _pictures(summary: Summary) -> Iterator[Picture]:
         yield Picture("conditions", title, f"{summary.label} by epoch: {how}", curves.condition_curves(summary))
     yield _importance(summary)
     yield _predictions(summary)
+    yield from _artifacts(summary)
 
 
 def _maps(summary: Summary, suffix: str = "") -> Iterator[Picture]:
@@ -165,6 +170,19 @@ def _predictions(summary: Summary) -> Picture:
         return Picture(name, title, f"Not shown: {error}.", None)
     caption = f"Development set, epoch {best.best_epoch}. n = {shown.utterances} utterances."
     return Picture(name, title, caption, shown.draw())
+
+
+def _artifacts(summary: Summary) -> Iterator[Picture]:
+    """What the family itself has drawn of the best trial, such as its clusters."""
+    best = summary.best
+    for path in sorted(best.checkpoint.glob("*.png")) if best.checkpoint is not None else []:
+        title = f"{path.stem.replace('_', ' ')}, best trial ({best.number})"
+        yield Picture(path.stem, title, f"Training set, as epoch {best.best_epoch} began.", path)
+
+
+def _width(path: Path) -> int:
+    """Pixels that a picture of 150 dots an inch takes on a page of 96: its width is in bytes 16 to 20 of a PNG."""
+    return round(int.from_bytes(path.read_bytes()[16:20], "big") * 96 / 150)
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------

@@ -107,7 +107,7 @@ class Engine:
             lane = Lane(config, seed, epochs, initial, slots, network.place(state.best_weights))
             lane.best_outputs = {name: t.to(self.device) for name, t in state.best_outputs.items()}
             lane.bests = {m: replace(best, weights=network.place(best.weights)) for m, best in state.bests.items()}
-            lane.codes = dict(state.codes)
+            lane.codes, lane.best_codes = state.codes, state.best_codes
             lane.progress = state.snapshot_of_progress()
         else:
             initial = network.initial(seed)
@@ -132,6 +132,15 @@ class Engine:
         dev, space = self.data.dev, self.data.labels
         labels = torch.from_numpy(dev.labels_U[space.task])
         return Predictions(list(dev.ids), labels, self._lanes[lane].best_outputs[space.task].cpu(), space)
+
+    def artifacts(self, lane: int) -> dict[str, bytes]:
+        """Pictures and tables of what the family gave the training segments at the lane's best epoch."""
+        codes = {name: codes.numpy() for name, codes in self._lanes[lane].best_codes.items()}
+        return self.family.artifacts(self.data, codes) if codes else {}
+
+    def done(self, lane: int) -> bool:
+        """Whether a lane has trained to its end."""
+        return self._lanes[lane].progress.done
 
     def epochs(self) -> Iterator[EpochResult]:
         """Train all lanes that aren't done, an epoch at a time, until none is left."""

@@ -65,6 +65,8 @@ class Lane:
     """By further metrics (`Family.kept`)."""
     codes: dict[str, Tensor] = field(default_factory=dict)
     """What the family last gave the training segments (`Family.relabel`), (S,) int64 each."""
+    best_codes: dict[str, Tensor] = field(default_factory=dict)
+    """The same of the best epoch."""
     progress: Progress = field(default_factory=Progress)
 
     def hyperparameters(self, rates: set[str]) -> dict[str, float]:
@@ -88,7 +90,7 @@ class Lane:
         if best:
             progress.best_value, progress.best_epoch, progress.stale = value, progress.epoch, 0
             self.best_weights = _clone(self.weights)
-            self.best_outputs = _clone(outputs)
+            self.best_outputs, self.best_codes = _clone(outputs), self.codes
         else:
             progress.stale += 1
         for metric, other in (kept or {}).items():
@@ -126,7 +128,8 @@ class Lane:
             best_weights=_clone(self.best_weights),
             best_outputs=_clone(self.best_outputs),
             bests=dict(self.bests),  # each is replaced, never written over
-            codes=dict(self.codes),  # and so are these
+            codes=self.codes,  # and so are these
+            best_codes=self.best_codes,
         )
 
 
@@ -161,6 +164,7 @@ class LaneState:
     best_outputs: dict[str, Tensor]
     bests: dict[str, Best] = field(default_factory=dict)
     codes: dict[str, Tensor] = field(default_factory=dict)
+    best_codes: dict[str, Tensor] = field(default_factory=dict)
 
     def snapshot_of_progress(self) -> Progress:
         """A copy of the progress for a lane to go on from."""
@@ -174,6 +178,7 @@ class LaneState:
         tensors = {f"weights/{name}": t for name, t in self.weights.items()}
         tensors |= {f"outputs/{name}": t for name, t in self.best_outputs.items()}
         tensors |= {f"codes/{name}": t for name, t in self.codes.items()}
+        tensors |= {f"best_codes/{name}": t.clone() for name, t in self.best_codes.items()}  # may be those
         for phase, slots in self.slots.items():
             tensors |= {f"slots/{phase}/{name}": t for name, t in slots.items()}
         parts = {"model": self.best_weights}
@@ -203,7 +208,7 @@ class LaneState:
                 metric: Best(**at, weights=load_file(folder / f"model-{metric}.safetensors"))
                 for metric, at in plain.pop("bests", {}).items()
             }
-            parts: dict[str, dict[str, Tensor]] = {"weights": {}, "outputs": {}, "codes": {}}
+            parts: dict[str, dict[str, Tensor]] = {"weights": {}, "outputs": {}, "codes": {}, "best_codes": {}}
             slots: dict[str, Slots] = {}
             for name, tensor in tensors.items():
                 kind, _, rest = name.partition("/")
@@ -220,6 +225,7 @@ class LaneState:
                 best_weights=best,
                 best_outputs=parts["outputs"],
                 codes=parts["codes"],
+                best_codes=parts["best_codes"],
                 bests=bests,
             )
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:

@@ -13,7 +13,7 @@ from ray.tune import Callback
 
 from sersearch.study import Study
 
-KEPT = ("model.safetensors", "state.json", "dev_predictions.csv")
+KEPT = ("model*.safetensors", "state.json", "*.csv", "*.png")
 """Of a checkpoint, what goes to MLflow."""
 
 
@@ -93,5 +93,5 @@ class Journal(Callback):  # type: ignore[misc]
         record = self._study.trial(number)
         files = []
         if record.checkpoint is not None:
-            files = [record.checkpoint / name for name in KEPT] + sorted(record.checkpoint.glob("model-*.safetensors"))
+            files = [path for pattern in KEPT for path in sorted(record.checkpoint.glob(pattern))]
         self._tracker.trial_end(number, state, reason, files)

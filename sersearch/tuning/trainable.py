@@ -235,5 +235,7 @@ def _report(trial: int, result: EpochResult, engine: Engine) -> None:
 
 
 def checkpoint_files(engine: Engine, lane: int) -> dict[str, bytes]:
-    """A lane's state, and what its best epoch predicts of the development set."""
-    return {PREDICTIONS: predictions_csv(engine.predictions(lane)).encode(), **engine.state(lane).files()}
+    """A lane's state, what its best epoch predicts of the development set, and of a lane that is done what it shows."""
+    shown = engine.artifacts(lane) if engine.done(lane) else {}
+    predictions = predictions_csv(engine.predictions(lane)).encode()
+    return {PREDICTIONS: predictions, **shown, **engine.state(lane).files()}

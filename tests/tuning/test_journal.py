@@ -52,7 +52,10 @@ def trial(study: Study, number: int = 0, run: str = "run-1", **fields: Any) -> A
 def report(journal: Journal, of: Any, epoch: int, value: float = 0.5, **fields: Any) -> None:
     """An epoch as Tune reports it, with its checkpoint on disk."""
     name = f"checkpoint_{epoch:06d}"
-    (Path(of.storage.trial_fs_path) / name).mkdir()
+    folder = Path(of.storage.trial_fs_path) / name
+    folder.mkdir()
+    for file in ("model.safetensors", "state.safetensors", "state.json", "dev_predictions.csv", "clusters.png"):
+        (folder / file).touch()
     result = {
         "trial": of.config["trial"],
         "epoch": epoch,
@@ -92,7 +95,8 @@ def test_a_trial_from_start_to_end(study: Study, tracker: Tracker) -> None:
     assert [call[0] for call in tracker.told] == ["start", "epoch", "epoch", "end"]
     assert tracker.told[1][3:] == ({"dev_ua": 0.5}, 1_001_000), "in ms, as MLflow wants it"
     assert tracker.told[-1][1:4] == (3, "complete", "all epochs done")
-    assert "model.safetensors" in tracker.told[-1][4]
+    sent = {"model.safetensors", "state.json", "dev_predictions.csv", "clusters.png"}
+    assert set(tracker.told[-1][4]) == sent, "what only a resume needs stays"
 
 
 def test_a_trial_that_asha_stopped_is_pruned(study: Study, tracker: Tracker) -> None:
