@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import command, digits, ladder, memory, overhead, prep, step
+from benchmarks import command, digits, families, ladder, memory, overhead, prep, step
 from benchmarks.rows import Row
 from sersearch.training import CPU_ENVIRONMENT
 
@@ -26,6 +26,7 @@ SUBJECTS = {
     "step": step.rows,
     "ladder": ladder.rows,
     "digits": digits.rows,
+    "families": families.rows,
 }
 
 

@@ -48,21 +48,8 @@ def rows(quick: bool) -> Iterator[Row]:
 
 def table(dims: int) -> TrainingData:
     """Random vectors with random attributes: 512 labelled and 512 unlabelled utterances, and 64 to develop."""
-    count, rng = 1088, np.random.default_rng(0)
-    names = [f"u{number:04d}" for number in range(count)]
-    columns: dict[str, Any] = dict.fromkeys(("start", "end", "gender", "condition", "sentence", "emotion", "split"))
-    columns |= {"id": names, "path": names, "audio_sha256": names, "speaker": "s", "corpus": "random"}
-    columns |= {name: rng.normal(size=count) for name in ("activation", "valence", "dominance")}
-    made = FeatureTable(
-        root=Path("random"),
-        card={"features": "functionals", "dims": dims, "frame_rate": None, "hash": "0"},
-        corpus={"corpus": "random", "synthetic": True, "attribute_scale": None},
-        utterances=pd.DataFrame(columns),
-        frames=rng.normal(size=(count, dims)).astype(np.float32),
-        offsets=np.arange(count + 1),
-    )
-    split = Split(Protocol("speaker"), np.arange(512), np.arange(512, 1024), np.arange(1024, count))
-    return training_data(made, split, SegmentView(1, 1), "attributes")
+    made = random_table(np.ones(1088, np.int64), dims, "functionals")
+    return random_data(made, 512, 512, SegmentView(1, 1), "attributes")
 
 
 class Step:
@@ -93,59 +80,19 @@ class Step:
         return finished(started, self.device)
 
 
-class TorchNoise(Noise):
-    """Random numbers as a plain loop draws them."""
-
-    def __init__(self, device: str) -> None:
-        self._device = device
-
-    def normal(self, *shape: int) -> Tensor:
-        """Standard normal numbers."""
-        return torch.randn(shape, device=self._device)
-
-    def uniform(self, *shape: int) -> Tensor:
-        """Numbers in [0, 1)."""
-        return torch.rand(shape, device=self._device)
-
-
-class Plain:
-    """The same networks and losses in an ordinary loop: `backward`, and torch.optim's NAdam."""
-
-    def __init__(self, data: TrainingData, device: str) -> None:
-        torch.manual_seed(0)
-        spec = ModelSpec(dims=data.dims, frames=1, labels=data.labels)
-        self.model = FAMILY.build(PAPER, spec).to(device).train()
-        self.phases = FAMILY.phases(PAPER, spec)
-        self.hp = SimpleNamespace(**{n: torch.tensor(v, device=device) for n, v in PAPER.lanes().items()})
-        self.optimizer = torch.optim.NAdam(self.model.parameters(), lr=PAPER.learning_rate, foreach=True)
-        indices = next(FAMILY.plan(PAPER, data, np.random.default_rng(0)))
-        self.batch = data.train.batch(indices, torch.device(device), torch.float32)
-        self.noise, self.device = TorchNoise(device), device
-
-    def __call__(self) -> float:
-        """Run it; returns its seconds."""
-        started = time.perf_counter()
-        for phase in self.phases:
-            self.optimizer.zero_grad()
-            phase.loss(self.model, self.batch, self.hp, self.noise)[phase.minimise].backward()
-            self.optimizer.step()
-        return finished(started, self.device)
-
-
-def finished(started: float, device: str) -> float:
-    """Seconds since `started`, the device's work included."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
-
-
 def against_plain(name: str, data: TrainingData, device: str, steps: int) -> Row:
     """One lane against the plain loop."""
-    ours, plain = Step(data, device), Plain(data, device)
+    ours, loop = Step(data, device), Plain(FAMILY, PAPER, data, device)
+
+    def plain() -> float:
+        started = time.perf_counter()
+        loop.step(ours.batch)
+        return finished(started, device)
+
     ours(), plain()
-    alone, loop = paired(ours, plain, steps)
-    note = f"{1000 * alone:.0f} against {1000 * loop:.0f} ms, 256 unlabelled and 256 labelled vectors, MTL, {device}"
-    return Row(f"ladder step, {name}, one lane against a plain PyTorch loop", f"x {alone / loop:.2f}", "<= 1", note)
+    alone, plainly = paired(ours, plain, steps)
+    note = f"{1000 * alone:.0f} against {1000 * plainly:.0f} ms, 256 unlabelled and 256 labelled vectors, MTL, {device}"
+    return Row(f"ladder step, {name}, one lane against a plain PyTorch loop", f"x {alone / plainly:.2f}", "<= 1", note)
 
 
 def fused(name: str, data: TrainingData, device: str, lanes: int, steps: int) -> Row:

@@ -29,9 +29,14 @@ class Row:
     note: str = ""
 
 
+def pairs_of(first: Callable[[], float], second: Callable[[], float], pairs: int) -> list[tuple[float, float]]:
+    """`pairs` runs each, taken in turns: a slow minute of the machine meets both."""
+    return [(first(), second()) for _ in range(pairs)]
+
+
 def paired(first: Callable[[], float], second: Callable[[], float], pairs: int) -> tuple[float, float]:
-    """Medians of `pairs` runs each, taken in turns: a slow minute of the machine meets both."""
-    times = [(first(), second()) for _ in range(pairs)]
+    """Medians of `pairs` runs each, taken in turns."""
+    times = pairs_of(first, second, pairs)
     return statistics.median(t[0] for t in times), statistics.median(t[1] for t in times)
 
 

@@ -123,7 +123,7 @@ def make_visual(table: FeatureTable, dims: int = 8, lacking: int = 1) -> Compani
     made = replace(
         table,
         card={**table.card, "features": "visual", "dims": dims, "frame_rate": 30.0},
-        utterances=utterances,
+        utterances=utterances.assign(frames=[len(piece) for piece in pieces]),
         frames=np.concatenate(pieces),
         offsets=np.cumsum([0, *(len(p) for p in pieces)]),
     )

@@ -129,6 +129,6 @@ def make_ladder_study(
         states.append(engine.state(lane))
         states[-1].save(study.folder / "ray" / f"trial{number}")
         predictions.append(engine.predictions(lane))
-        table = predictions_csv(predictions[-1])
-        (study.folder / "ray" / f"trial{number}" / PREDICTIONS).write_text(table, newline="")
+        csv = predictions_csv(predictions[-1])
+        (study.folder / "ray" / f"trial{number}" / PREDICTIONS).write_text(csv, newline="")
     return LadderStudy(study, states, predictions[0])
