@@ -1,7 +1,4 @@
-"""Epochs of DeepEmoCluster and of the multimodal ladder against a plain PyTorch loop, and K-means against scikit-learn.
-
-    python -m benchmarks families
-"""
+"""DeepEmoCluster and the multimodal ladder: epochs against a plain PyTorch loop, K-means against scikit-learn's."""
 
 from __future__ import annotations
 
@@ -133,7 +130,7 @@ def clusterings(quick: bool, device: str) -> Iterator[Row]:
 
 
 def blobs(samples: int) -> Tensor:
-    """Samples (S, H) about as many centres as are never asked for, which lie about as far apart as the samples of one."""
+    """Samples (S, H) about more centres than are asked for, each as far from them as they are from one another."""
     centres_BH, of_S = torch.randn(BLOBS, UNITS), torch.randint(BLOBS, (samples,))
     return torch.randn(samples, UNITS).add_(centres_BH[of_S])
 

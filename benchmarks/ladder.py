@@ -5,22 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from torch import Tensor
 
+from benchmarks.plain import Plain, finished
+from benchmarks.random_data import random_data, random_table
 from benchmarks.rows import Row, paired
-from sersearch.data.batches import SegmentView, TrainingData, training_data
-from sersearch.data.protocols import Protocol, Split
-from sersearch.data.table import FeatureTable
+from sersearch.data.batches import SegmentView, TrainingData
 from sersearch.families import get_family
 from sersearch.families.ladder.config import LadderConfig
-from sersearch.family import ModelSpec, Noise
 from sersearch.training import Engine
 from sersearch.training.lane import Lane
 from sersearch.training.network import Stack

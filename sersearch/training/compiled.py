@@ -1,4 +1,4 @@
-"""Compiled steps: a phase's losses, and an optimiser's step, as one generated kernel or few instead of hundreds.
+"""Compiled steps: a phase's losses and gradients as a few generated kernels instead of hundreds.
 
 Compiled and plain steps give the same numbers but for rounding. What is faster depends on model, lanes and machine, so
 it is measured, on the steps of training themselves. On a CPU steps are plain unless asked otherwise: a result must
