@@ -74,6 +74,27 @@ def test_the_ladder_s_grids_are_those_of_the_papers() -> None:
     assert 0.3 in (load_space("ladder_noise").values("noise_variance") or ())
 
 
+def test_deepemocluster_s_searches_are_the_paper_s_tables() -> None:
+    clusters = load_space("deepemocluster_clusters")
+    assert set(clusters.values("clusters") or ()) == {10, 20, 30}, "table 4"
+    assert 1.0 in (clusters.values("lambda_") or ())
+    assert list(load_space("deepemocluster_unlabeled").values("unlabeled_size") or ()) == [0, 15_000, 40_000], "table 3"
+    models = ["deepemocluster", "cnn_regressor", "cnn_ae", "cnn_vae"]
+    baselines = load_space("deepemocluster_baselines")
+    assert list(baselines.values("model") or ()) == models, "table 2"
+    assert baselines.config({"model": "cnn_ae"}).to_dict()["unlabeled_size"] == 0, "fully supervised"
+
+
+def test_the_multimodal_ladder_s_searches() -> None:
+    space = load_space("multimodal_ladder_lambda")
+    assert set(space.search) == {"lambda_0", "lambda_1", "lambda_2", "noise_variance"}
+    paper = {"lambda_0": 0.5, "lambda_1": 0.5, "lambda_2": 0.1, "noise_variance": 0.2}
+    assert space.paper_point() == paper
+    assert signature_count(space) == 1, "all lanes"
+    ablation = load_space("multimodal_ablation").values("model") or ()
+    assert len(ablation) == 6, "the proposed model, two ablations, three baselines"
+
+
 def test_each_grid_says_its_size() -> None:
     for space in map(load_space, space_names()):
         if space.method == "grid":
