@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sersearch.data.companions import Companion, CompanionInput, context, fit_normaliser
+from sersearch.data.companions import RESIDENT_CHUNK, Companion, CompanionInput, context, fit_normaliser
 from sersearch.data.normaliser import Normaliser
 from sersearch.data.protocols import Split
 from sersearch.data.table import FeatureTable
@@ -26,9 +26,6 @@ UNLABELLED = -1
 """Label code of an utterance that has no label for a task."""
 
 GENDERS = ("female", "male")
-
-RESIDENT_CHUNK = 1024
-"""Segments that go to a GPU at a time."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +209,7 @@ class Segments:
         resident = torch.empty(len(self), len(self.normaliser.mean), self.view.frames, device=device, dtype=dtype)
         for first in range(0, len(self), RESIDENT_CHUNK):
             indices = np.arange(first, min(first + RESIDENT_CHUNK, len(self)))
-            resident[first : first + len(indices)] = self.batch(indices, device, dtype)["x"]
+            resident[first : first + len(indices)] = self._normalised(indices, device, dtype)
         self._resident = resident
         for companion in self.companions.values():
             companion.reside(device, dtype)
@@ -227,9 +224,7 @@ class Segments:
         if self._resident is not None and (self._resident.device, self._resident.dtype) == (device, dtype):
             x_BDT = self._resident[torch.from_numpy(chosen).to(device)]
         else:
-            x_BTD = self.cut(chosen)
-            x_BTD = self.normaliser(x_BTD, out=x_BTD if x_BTD.dtype == np.float32 else None)
-            x_BDT = torch.from_numpy(x_BTD).transpose(1, 2).contiguous().to(device, dtype)
+            x_BDT = self._normalised(chosen, device, dtype)
         utterance = self.utterance_S[chosen]
         batch = {"x": x_BDT}
         batch["utterance"] = torch.from_numpy(utterance).to(device)
@@ -237,6 +232,12 @@ class Segments:
             batch[task] = torch.from_numpy(labels[utterance]).to(device, dtype if task == "attributes" else None)
         batch |= {name: torch.from_numpy(codes[chosen]).to(device) for name, codes in self.codes_S.items()}
         return batch | {name: c.batch(utterance, device, dtype) for name, c in self.companions.items()}
+
+    def _normalised(self, indices: np.ndarray, device: torch.device, dtype: torch.dtype) -> Tensor:
+        """Segments (B, D, T) from the tables."""
+        x_BTD = self.cut(indices)
+        x_BTD = self.normaliser(x_BTD, out=x_BTD if x_BTD.dtype == np.float32 else None)
+        return torch.from_numpy(x_BTD).transpose(1, 2).contiguous().to(device, dtype)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from sersearch.data.batches import SegmentView
     from sersearch.data.protocols import Split
 
+RESIDENT_CHUNK = 1024
+"""Segments that go to a GPU at a time."""
+
 Missing = Literal["skip", "zero"]
 """What becomes of an utterance that hasn't got a further input: it is left out, or the input is zeros."""
 
@@ -63,20 +66,33 @@ def choose(main: FeatureTable, known: Mapping[str, Sequence[str]]) -> dict[str, 
     return chosen
 
 
+def complete(companions: Mapping[str, Companion]) -> np.ndarray | None:
+    """Which utterances (N,) bool of the main table have all further inputs; None where there are no such inputs."""
+    there = [companion.rows >= 0 for companion in companions.values()]
+    return np.logical_and.reduce(there) if there else None
+
+
 def without_missing(split: Split, companions: Mapping[str, Companion]) -> Split:
     """The split without utterances that lack a further input. Raises :class:`DataError` where nothing is left."""
-    for name, companion in companions.items():
-        there = companion.rows >= 0
-        parts = {part: getattr(split, part) for part in ("train", "unlabelled", "dev")}
-        kept = {part: rows[there[rows]] for part, rows in parts.items()}
-        if empty := [part for part in ("train", "dev") if not len(kept[part])]:
-            raise DataError(
-                f"{companion.table.root}: no utterance of the {empty[0]} part has {name} features; prepare them, or "
-                "use --missing zero"
-            )
-        noisy = {condition: rows[there[rows]] for condition, rows in split.dev_by_condition.items()}
-        split = replace(split, **kept, dev_by_condition=noisy)
-    return split
+    there = complete(companions)
+    if there is None:
+        return split
+    parts = {part: getattr(split, part) for part in ("train", "unlabelled", "dev")}
+    kept = {part: rows[there[rows]] for part, rows in parts.items()}
+    for part in ("train", "dev"):
+        check_left(kept[part], part, companions)
+    noisy = {condition: rows[there[rows]] for condition, rows in split.dev_by_condition.items()}
+    return replace(split, **kept, dev_by_condition=noisy)
+
+
+def check_left(rows: np.ndarray, part: str, companions: Mapping[str, Companion]) -> None:
+    """Raise :class:`DataError` where nothing is left of a part."""
+    if not len(rows):
+        root = next(iter(companions.values())).table.root
+        raise DataError(
+            f"{root}: no utterance of the {part} part has {' and '.join(companions)} features; prepare them, or use "
+            "--missing zero"
+        )
 
 
 class CompanionInput:
@@ -105,7 +121,12 @@ class CompanionInput:
 
     def reside(self, device: torch.device, dtype: torch.dtype) -> None:
         """Hold all segments on `device`."""
-        self._resident = self.batch(np.arange(len(self._row_U)), device, dtype)
+        count = len(self._row_U)
+        resident = torch.empty(count, len(self.normaliser.mean), self.view.frames, device=device, dtype=dtype)
+        for first in range(0, count, RESIDENT_CHUNK):
+            some = np.arange(first, min(first + RESIDENT_CHUNK, count))
+            resident[first : first + len(some)] = self.batch(some, device, dtype)
+        self._resident = resident
 
 
 def one_segment(matrix_TD: np.ndarray | None, view: SegmentView, normaliser: Normaliser) -> np.ndarray:
@@ -116,8 +137,11 @@ def one_segment(matrix_TD: np.ndarray | None, view: SegmentView, normaliser: Nor
 
 
 def fit_normaliser(companion: Companion, rows: np.ndarray) -> Normaliser:
-    """The moments of what the main table's `rows` have of a further input."""
+    """The moments of what the main table's `rows` have of a further input; :class:`DataError` where none has any."""
     own = companion.rows[rows]
+    if (own < 0).all():
+        features = companion.table.card["features"]
+        raise DataError(f"{companion.table.root}: no training utterance has {features} features; prepare them")
     return Normaliser.fit(companion.table, own[own >= 0])
 
 
@@ -127,6 +151,6 @@ def context(companion: CompanionInput, card: Mapping[str, Any]) -> dict[str, Any
 
 
 __all__ = [
-    "Companion", "CompanionInput", "Missing", "choose", "context", "fit_normaliser", "one_segment",
-    "without_missing",
+    "Companion", "CompanionInput", "Missing", "check_left", "choose", "complete", "context", "fit_normaliser",
+    "one_segment", "without_missing",
 ]  # fmt: skip

@@ -120,15 +120,20 @@ class Split:
     `dev` holds of each, where there are several."""
 
 
-def split_card(protocol: Protocol, table: FeatureTable, target: str = "emotion") -> dict[str, Any]:
+def split_card(
+    protocol: Protocol, table: FeatureTable, target: str = "emotion", used: np.ndarray | None = None
+) -> dict[str, Any]:
     """What a reader must know to trust a result, JSON-ready: who is where, how many of what, and what leaks.
 
     `leaks` names each speaker, each audio (by the hash of its samples) and each sentence that stands in two parts;
     `allowed` says whether the protocol means it to: speakers only in kfold, sentences always, audio never. `conditions`
-    are a part's utterances by condition: noisy copies count as utterances. `notes` are sentences.
+    are a part's utterances by condition: noisy copies count as utterances. `notes` are sentences. `used` (N,) bool says
+    which utterances aren't left out, None: all.
     """
     protocol, parts = _parts(protocol, table, target)
     parts = {name: chosen for name, chosen in parts.items() if name in ("train", "unlabelled", "dev", "test")}
+    if used is not None:
+        parts = {name: chosen[used[chosen]] for name, chosen in parts.items()}
     attributes = attributes_of(target)
     codes, classes = (None, ()) if attributes else target_codes(table, target, parts["train"])
     rows = table.utterances

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sersearch.data.atomic import atomic, write_json
 from sersearch.data.batches import LabelSpace
-from sersearch.data.companions import Companion, without_missing
+from sersearch.data.companions import Companion, check_left, complete, without_missing
 from sersearch.data.conditions import CLEAN, by_noise
 from sersearch.data.heldout import test_rows
 from sersearch.data.place import full_name, place
@@ -182,7 +182,9 @@ class _Look:
         split, rows = protocol.split(table, target), test_rows(protocol, table, target)
         if data.get("missing") == "skip":
             split = without_missing(split, companions)
-            rows = np.array([row for row in rows if all(c.rows[row] >= 0 for c in companions.values())], np.int64)
+            there = complete(companions)
+            rows = rows if there is None else rows[there[rows]]
+            check_left(rows, "test", companions)
         return cls(study, predictor, table, split, rows, _truth(table, target, split), companions)
 
     @cached_property

@@ -103,6 +103,8 @@ class Engine:
         if state is not None:
             if (state.family, state.config, state.seed) != (self.family.name, config.to_dict(), seed):
                 raise DataError("the checkpoint is of another configuration or seed; resume the trial that wrote it")
+            if any(len(codes) != len(self.data.train) for codes in state.codes.values()):
+                raise DataError("the checkpoint is of other data: it has codes of another number of training segments")
             initial, slots = network.place(state.weights), {p: network.place(s) for p, s in state.slots.items()}
             lane = Lane(config, seed, epochs, initial, slots, network.place(state.best_weights))
             lane.best_outputs = {name: t.to(self.device) for name, t in state.best_outputs.items()}

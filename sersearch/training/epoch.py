@@ -46,9 +46,15 @@ def relabel(
 def features(stack: Stack, segments: Segments, function: Callable[[Any, Batch], Tensor], indices: np.ndarray) -> Tensor:
     """What `function` reads of the `segments` of some numbers (N,), (K, N, H)."""
     network = stack.network
-    chosen = evaluation_batches(network, segments, indices)
-    batches = (segments.batch(some, network.device, network.dtype) for some in chosen)
-    return torch.cat([stack.read(function, batch) for batch in batches], dim=1)
+    found, done = None, 0
+    for some in evaluation_batches(network, segments, indices):
+        read = stack.read(function, segments.batch(some, network.device, network.dtype))
+        if found is None:  # filled piece by piece: of millions of chunks there is no room for two
+            found = read.new_empty(read.shape[0], len(indices), *read.shape[2:])
+        found[:, done : done + len(some)] = read
+        done += len(some)
+    assert found is not None
+    return found
 
 
 def made_up(stack: Stack, data: TrainingData, function: Callable[[Any, Batch], Tensor], indices: np.ndarray) -> Tensor:

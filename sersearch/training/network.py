@@ -240,7 +240,7 @@ class Stack:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         shared = len(batches) == 1
         of_lane = None if shared else self._by_lane(self._of_lane, torch.int64)
-        batch = batches[0] if shared else {n: torch.stack([b[n] for b in batches])[of_lane] for n in batches[0]}
+        batch = batches[0] if shared else {n: torch.stack([b[n] for b in self.by_lane(batches)]) for n in batches[0]}
         out: Losses = {}
         for number, phase in enumerate(network.phases):
             if phases is not None and phase.name not in phases:

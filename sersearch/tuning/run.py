@@ -20,11 +20,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from sersearch.data.atomic import write_json
 from sersearch.data.batches import TrainingData
-from sersearch.data.companions import Companion, Missing, choose
+from sersearch.data.companions import Companion, Missing, check_left, choose, complete
 from sersearch.data.place import full_name
 from sersearch.data.protocols import Protocol, split_card
 from sersearch.data.table import FeatureTable
@@ -164,7 +165,7 @@ def dry_run(request: TuneRequest) -> DryRun:
     _prepare_environment()
     # In a process of its own: the settings that trials have are read as a process starts.
     with ProcessPoolExecutor(1, get_context("spawn")) as child:
-        seconds, steps, size = child.submit(_cost, section, config, space.family).result()
+        seconds, steps, size = child.submit(_cost, section, config, space.family, request.precision).result()
     trials = len(space.grid()) if space.method == "grid" else space.trials
     cores = request.concurrency or os.cpu_count() or 1
     return DryRun(
@@ -182,9 +183,10 @@ def dry_run(request: TuneRequest) -> DryRun:
     )
 
 
-def _cost(section: dict[str, Any], config: Config, family: str) -> tuple[float, int, int]:
+def _cost(section: dict[str, Any], config: Config, family: str, precision: Precision) -> tuple[float, int, int]:
     """Seconds of an epoch, its mini-batches, and the bytes of a checkpoint."""
-    engine = Engine(get_family(family), load_data(section, config, family), device())
+    data = load_data(section, config, family)
+    engine = Engine(get_family(family), data, device(), precision=precision, compile=False)
     seconds, steps = engine.time_epoch(config)
     state = engine.state(engine.join(config, seed=0, epochs=1))
     parts = (state.weights, state.best_weights, *state.slots.values())
@@ -228,7 +230,10 @@ def _data(request: TuneRequest) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         engine.check(space.config(point))
     _objective(space, data)
     _check_used(space, data, request.target)
-    card = split_card(protocol, table, request.target)
+    used = complete(companions) if request.missing == "skip" else None
+    card = split_card(protocol, table, request.target, used)
+    if not card["parts"]["test"]["utterances"]:
+        check_left(np.zeros(0), "test", companions)
     notes = card["notes"] + unlearnt(space, protocol) + _lacking(companions, request.missing)
     return data, section, card | {"notes": notes}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import tempfile
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -236,6 +237,11 @@ def _report(trial: int, result: EpochResult, engine: Engine) -> None:
 
 def checkpoint_files(engine: Engine, lane: int) -> dict[str, bytes]:
     """A lane's state, what its best epoch predicts of the development set, and of a lane that is done what it shows."""
-    shown = engine.artifacts(lane) if engine.done(lane) else {}
+    shown: dict[str, bytes] = {}
+    if engine.done(lane):
+        try:
+            shown = engine.artifacts(lane)
+        except Exception as error:  # a picture that can't be drawn is no reason to lose what was trained
+            warnings.warn(f"no pictures of the trial: {type(error).__name__}: {error}", stacklevel=2)
     predictions = predictions_csv(engine.predictions(lane)).encode()
     return {PREDICTIONS: predictions, **shown, **engine.state(lane).files()}

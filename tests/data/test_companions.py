@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from sersearch.data.batches import SegmentView
-from sersearch.data.companions import Companion, choose, without_missing
-from sersearch.data.protocols import Protocol
+from sersearch.data.batches import SegmentView, training_data
+from sersearch.data.companions import Companion, choose, complete, without_missing
+from sersearch.data.protocols import Protocol, split_card
 from sersearch.data.table import FeatureTable
 from sersearch.errors import BundleError, DataError
 from sersearch.evaluation import evaluate
@@ -103,6 +103,22 @@ def test_what_lacks_an_input_is_left_out(table: FeatureTable, companion: Compani
         without_missing(split, {"visual": none})
 
 
+def test_zeros_need_somebody_who_has_the_input(table: FeatureTable, companion: Companion) -> None:
+    split = Protocol("loso", test_speaker="s0").split(table)
+    none = replace(companion, rows=np.where(np.isin(np.arange(len(table)), split.train), -1, companion.rows))
+    views = {"visual": (none, SegmentView(4, 4, pad="mean", first_only=True))}
+    labelled_alone = replace(split, unlabelled=split.unlabelled[:0])
+    with pytest.raises(DataError, match="no training utterance has visual features"):
+        training_data(table, labelled_alone, SegmentView(8, 8, first_only=True), companions=views)
+
+
+def test_a_card_counts_what_is_used(table: FeatureTable, companion: Companion) -> None:
+    protocol = Protocol("loso", test_speaker="s0")
+    whole, used = split_card(protocol, table), split_card(protocol, table, used=complete({"visual": companion}))
+    assert whole["parts"]["test"]["utterances"] - used["parts"]["test"]["utterances"] == 1
+    assert whole["parts"]["train"]["utterances"] - used["parts"]["train"]["utterances"] == 2
+
+
 @pytest.mark.parametrize(("missing", "lacking"), [("skip", 0), ("zero", 2)])
 def test_a_batch_has_both_inputs(root: Path, companion: Companion, missing: str, lacking: int) -> None:
     data = load_data(section(root, missing), SMALL, "multimodal_ladder")
@@ -161,6 +177,21 @@ def test_the_test_part_lacks_what_training_lacked(study: tuple[Study, Engine]) -
     made, _ = study
     utterances = 8 - (made.meta["data"]["missing"] == "skip")
     assert evaluate(made)["utterances"] == utterances, "the test speaker's first has no visual features"
+
+
+def test_a_test_part_without_the_input_is_a_sentence(
+    study: tuple[Study, Engine], companion: Companion, table: FeatureTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, _ = study
+    ours = (table.utterances["speaker"] == "s0").to_numpy(bool)
+    monkeypatch.setattr(
+        Companion, "open", lambda main, features: replace(companion, rows=np.where(ours, -1, companion.rows))
+    )
+    if made.meta["data"]["missing"] == "zero":
+        assert evaluate(made, again=True)["utterances"] == 8
+        return
+    with pytest.raises(DataError, match="no utterance of the test part has visual features"):
+        evaluate(made, again=True)
 
 
 def test_a_bundle_whose_inputs_are_others_is_refused(study: tuple[Study, Engine], tmp_path: Path) -> None:

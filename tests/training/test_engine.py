@@ -117,6 +117,14 @@ def test_the_predictions_are_of_the_best_epoch(data: TrainingData) -> None:
     assert float(torch.stack(recalls).mean()) == pytest.approx(found["value"])
 
 
+def test_codes_of_other_data_are_refused(data: TrainingData) -> None:
+    engine = Engine(FAMILY, data)
+    lane = engine.join(SMALL, seed=0, epochs=1)
+    state = dataclasses.replace(engine.state(lane), codes={"cluster": torch.zeros(len(data.train) + 1).long()})
+    with pytest.raises(DataError, match="of other data"):
+        engine.join(SMALL, seed=0, epochs=1, state=state)
+
+
 # --- lanes ------------------------------------------------------------------------------------------------------------
 
 

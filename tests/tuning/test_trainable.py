@@ -14,10 +14,12 @@ import pytest
 import torch
 
 from sersearch.errors import DataError
+from sersearch.families.aae.config import AAEConfig
+from sersearch.families.aae.family import FAMILY
 from sersearch.study import Study
-from sersearch.training import LaneState
+from sersearch.training import Engine, LaneState
 from sersearch.tuning import trainable
-from tests.synthetic import make_table, write_table
+from tests.synthetic import make_data, make_table, write_table
 from tests.tuning.small import PARAMS, order, small_study
 
 
@@ -192,3 +194,16 @@ def test_a_cpu_trial_has_one_thread() -> None:
         pytest.skip("this process has a GPU")
     assert trainable.device() == "cpu"
     assert torch.get_num_threads() == 1
+
+
+def test_a_picture_that_can_t_be_drawn_loses_no_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(engine: Engine, lane: int) -> dict[str, bytes]:
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr(Engine, "artifacts", broken)
+    engine = Engine(FAMILY, make_data())
+    lane = engine.join(AAEConfig.from_dict(PARAMS), seed=0, epochs=1)
+    list(engine.epochs())
+    with pytest.warns(UserWarning, match="no pictures of the trial: RuntimeError: no font"):
+        files = trainable.checkpoint_files(engine, lane)
+    assert files.keys() == {"dev_predictions.csv", "model.safetensors", "state.safetensors", "state.json"}

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from sersearch.data.batches import SegmentView, TrainingData
 from sersearch.errors import ConfigError, DataError
+from sersearch.families.common.losses import ccc_loss, cross_entropy
 from sersearch.families.deepemocluster import analysis, losses
 from sersearch.families.deepemocluster.config import DeepEmoClusterConfig
 from sersearch.families.deepemocluster.kmeans import kmeans
@@ -38,11 +38,11 @@ POOL_SEED = 99
 
 
 def supervised_loss(model: Model, h_BH: Tensor, batch: Batch) -> Tensor:
-    """First term of Eq. 3: 1 - CCC of the attributes, or the cross-entropy of classes."""
+    """First term of Eq. 3: 1 - CCC. What the paper hasn't: of several attributes the mean, of classes cross-entropy."""
     predicted = model.regressor(h_BH)
     if model.task == "attributes":
-        return losses.ccc_loss(predicted, batch["attributes"])
-    return losses.class_loss(predicted, batch["emotion"])
+        return ccc_loss(predicted.T, batch["attributes"].T).mean()
+    return cross_entropy(predicted, batch["emotion"])
 
 
 def unlabelled_clusters(model: DeepEmoCluster, batch: Batch, hp: SimpleNamespace, noise: Noise) -> Losses:
@@ -134,16 +134,17 @@ def _pool(config: DeepEmoClusterConfig, data: TrainingData) -> np.ndarray:
     without = np.flatnonzero(~data.train.labelled_S)
     if config.model == "cnn_regressor" or not config.unlabeled_size:
         return without[:0]
-    if len(without) < 2:
-        raise DataError(
-            f"{len(without)} unlabelled training chunks, but params.unlabeled_size is {config.unlabeled_size} "
-            "sentences: choose data with an unlabelled pool, or --set unlabeled_size=0 to learn from labels alone"
-        )
     sentence = data.train.utterance_S[without]
     taken = np.zeros(data.train.utterances, bool)
     order = np.random.default_rng(POOL_SEED).permutation(np.unique(sentence))
     taken[order[: config.unlabeled_size]] = True
-    return without[taken[sentence]]
+    pool = without[taken[sentence]]
+    if len(pool) < 2:
+        raise DataError(
+            f"{len(pool)} unlabelled training chunks, but params.unlabeled_size is {config.unlabeled_size} "
+            "sentences: choose data with an unlabelled pool, or --set unlabeled_size=0 to learn from labels alone"
+        )
+    return pool
 
 
 def evenly(chunks: np.ndarray, codes: np.ndarray, size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
@@ -255,7 +256,7 @@ class DeepEmoClusterFamily(Family):
             h_KNH = features(hidden, chunks)
             # A lane that has diverged gets clusters of nothing, and a metric by which it fails alone.
             fine_K = h_KNH.isfinite().flatten(1).all(dim=1)
-            h_KNH = torch.where(fine_K[:, None, None], h_KNH, torch.zeros_like(h_KNH))
+            h_KNH[~fine_K] = 0
             codes_KN = kmeans(h_KNH, config.clusters, rngs, config.kmeans_iterations).codes.cpu().numpy()
             codes_KS[:, chunks] = codes_KN
             for lane, (codes_N, fine) in enumerate(zip(codes_KN, fine_K.tolist(), strict=True)):
