@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sersearch.data.batches import Segments, TrainingData
@@ -19,6 +18,8 @@ from sersearch.family import Batch, Config, Family, Losses, Noise, Optimizer, Ph
 from sersearch.training import Engine
 from sersearch.training.epoch import EVALUATION_BATCH, EVALUATION_VALUES, turn_of
 from sersearch.training.network import further
+
+SEED = 0
 
 
 def finished(started: float, device: str) -> float:
@@ -31,9 +32,8 @@ def finished(started: float, device: str) -> float:
 class TorchNoise(Noise):
     """Random numbers as a plain loop draws them."""
 
-    def __init__(self, device: str, dropout: float) -> None:
-        """`dropout` is the configuration's rate: as a number, which a GPU need not be asked for."""
-        self._device, self._dropout = device, dropout
+    def __init__(self, device: str) -> None:
+        self._device = device
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal numbers."""
@@ -43,24 +43,19 @@ class TorchNoise(Noise):
         """Numbers in [0, 1)."""
         return torch.rand(shape, device=self._device)
 
-    def dropout(self, x: Tensor, p: Tensor) -> Tensor:
-        """PyTorch's own."""
-        return F.dropout(x, self._dropout, self.training)
-
 
 class Plain:
     """A configuration's networks and losses in an ordinary loop."""
 
     def __init__(self, family: Family, config: Config, data: TrainingData, device: str) -> None:
         """On a GPU the data's segments lie there, as the engine has them."""
-        torch.manual_seed(0)
+        torch.manual_seed(SEED)
         self.family, self.config, self.data, self.device = family, config, data, torch.device(device)
         spec = Engine(family, data, device)._spec
         self.model = family.build(config, spec).to(device)
         self.phases = family.phases(config, spec)
-        values = config.lanes()
-        self.hp = SimpleNamespace(**{name: torch.tensor(value, device=device) for name, value in values.items()})
-        self.noise = TorchNoise(device, values.get("dropout", 0.0))
+        self.hp = SimpleNamespace(**{n: torch.tensor(value, device=device) for n, value in config.lanes().items()})
+        self.noise = TorchNoise(device)
         states = {phase.name: self._optimizers(phase) for phase in self.phases if phase.state_of is None}
         self.optimizers = {phase.name: states[phase.state_of or phase.name] for phase in self.phases}
 
@@ -97,9 +92,12 @@ class Plain:
         return {name: loss.detach() for name, loss in losses.items()}
 
     def epoch(self, number: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """All that the engine does in an epoch: sums of losses, (), and development metrics, (1,)."""
+        """The engine's epoch `number`, from 0, of a lane of the same seed: sums of losses, (), and metrics, (1,).
+
+        Batches are the same, random numbers are not. Development losses are called `dev_<loss>`.
+        """
         self._renew()
-        data, rng = self._relabelled(number), np.random.default_rng(number)
+        data, rng = self._relabelled(number), np.random.default_rng([SEED, number])
         sums: dict[str, Tensor] = {}
 
         def made() -> Iterator[tuple[dict[str, Tensor], tuple[str, ...] | None]]:
@@ -118,7 +116,8 @@ class Plain:
 
     def _relabelled(self, number: int) -> TrainingData:
         """The data with the labels that the family gives its segments."""
-        found = self.family.relabel(self.config, self.data, self._features, [np.random.default_rng(number)], [{}])
+        rngs = [np.random.default_rng([SEED, number, 1])]
+        found = self.family.relabel(self.config, self.data, self._features, rngs, [{}])
         return self.data if found is None else replace(self.data, train=self.data.train.with_codes(found[0].codes))
 
     @torch.no_grad()
