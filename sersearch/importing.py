@@ -39,6 +39,8 @@ _LAYERS = {
 }
 """The authors' linear layers, and ours. Convolutions and batch norms are numbered alike."""
 
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
 
 def import_deepemocluster(checkpoint: Path, moments: Path, out: Path, attribute: str | None = None) -> Path:
     """Write the authors' `checkpoint` (.pth.tar) as a bundle; returns its folder.
@@ -97,7 +99,20 @@ def _read(checkpoint: Path) -> dict[str, Tensor]:
     weights = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(weights, Mapping) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
         raise BundleError(_not_theirs(checkpoint, "it has no state_dict of tensors"))
-    return {str(name).replace("module.", ""): tensor for name, tensor in weights.items()}
+    named = {str(name).replace("module.", ""): tensor for name, tensor in weights.items()}
+    for name, tensor in named.items():
+        if fault := _fault(tensor, counts=name.endswith(".num_batches_tracked")):
+            raise BundleError(_not_theirs(checkpoint, f"{name} {fault}"))
+    return named
+
+
+def _fault(tensor: Tensor, *, counts: bool) -> str | None:
+    """What keeps `tensor` from being weights, or a counter if it `counts`; None: nothing."""
+    if tensor.layout != torch.strided or tensor.is_nested or tensor.device.type != "cpu":
+        return "is no dense tensor"
+    if tensor.dtype not in ((torch.int64,) if counts else _FLOATS):
+        return f"holds {tensor.dtype}, expected {'integers' if counts else 'floating-point numbers'}"
+    return None if tensor.float().isfinite().all() else "has numbers that are not finite"
 
 
 def _converted(checkpoint: Path, theirs: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
@@ -144,6 +159,8 @@ def _card(config: DeepEmoClusterConfig, moments: Path, attribute: str) -> dict[s
 
     features = extractor("mel").card()
     mean, std = (_moment(moments, "feat", which, features["dims"]) for which in ("means", "stds"))
+    if (std < 0).any():
+        raise BundleError(f"{moments}: the deviation of a feature is {std.min():g}; expected none below 0")
     label_mean, label_std = (_moment(moments, ATTRIBUTES[attribute], which, 1) for which in ("means", "stds"))
     # Bands too narrow for any frequency are always 0: theirs come out as 0 / 0, and are set to 0.
     normaliser = Normaliser(mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32))
@@ -181,7 +198,11 @@ def _moment(moments: Path, what: str, which: str, size: int) -> np.ndarray:
         content = loadmat(path)
     except (MatReadError, OSError, ValueError, TypeError, NotImplementedError, LookupError) as error:
         raise BundleError(f"{path}: not a .mat file that can be read ({error})") from error
-    values = np.asarray(content.get("normal_para", ()), dtype=np.float64).ravel()
+    found = np.asarray(content.get("normal_para", ()))
+    if found.dtype.kind not in "buif":
+        kind = {"U": "text", "c": "complex numbers"}.get(found.dtype.kind, "a cell array or the like")
+        raise BundleError(f"{path}: expected {size} finite numbers called normal_para, found {kind}")
+    values = found.astype(np.float64).ravel()
     if values.shape != (size,) or not np.isfinite(values).all():
         raise BundleError(f"{path}: expected {size} finite numbers called normal_para, found {_seen(content, values)}")
     return values

@@ -233,6 +233,26 @@ def test_weights_of_another_architecture(
         import_deepemocluster(tmp_path / NAME, moments, tmp_path / "model")
 
 
+@pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        ("classifier.0.weight", torch.eye(256).to_sparse(), "classifier.0.weight is no dense tensor"),
+        ("classifier.0.bias", torch.zeros(256, device="meta"), "classifier.0.bias is no dense tensor"),
+        ("classifier.0.bias", torch.zeros(256, dtype=torch.complex64), "holds torch.complex64, expected floating-poi"),
+        ("classifier.0.bias", torch.zeros(256, dtype=torch.int64), "holds torch.int64, expected floating-point numb"),
+        ("classifier.0.bias", torch.full((256,), torch.nan), "classifier.0.bias has numbers that are not finite"),
+        ("classifier.0.bias", torch.full((256,), torch.inf), "classifier.0.bias has numbers that are not finite"),
+        ("classifier.0.bias", torch.full((256,), 1e300, dtype=torch.float64), "has numbers that are not finite"),
+        ("cnn_features.module.1.num_batches_tracked", torch.tensor(0.5), "holds torch.float32, expected integers"),
+    ],
+)
+def test_tensors_that_are_no_weights(tmp_path: Path, moments: Path, name: str, tensor: Tensor, message: str) -> None:
+    torch.save({"state_dict": {**theirs().state_dict(), name: tensor}}, tmp_path / NAME)
+    with pytest.raises(BundleError, match=rf"not weights of DeepEmoCluster \(.*{message}") as raised:
+        import_deepemocluster(tmp_path / NAME, moments, tmp_path / "model")
+    assert "\n" not in str(raised.value)
+
+
 def test_moments_that_are_missing_or_are_others(tmp_path: Path, moments: Path) -> None:
     path, mat = save(tmp_path / NAME, theirs()), moments / "feat_norm_means.mat"
 
@@ -244,12 +264,29 @@ def test_moments_that_are_missing_or_are_others(tmp_path: Path, moments: Path) -
     refused("feat_norm_means.mat: expected 128 finite numbers called normal_para, found 40, of which 40 are finite")
     savemat(mat, {"normal_para": np.full(128, np.nan)})
     refused("found 128, of which 0 are finite")
+    for other, words in (
+        ("abc", "text"),
+        (np.full(128, 1j), "complex numbers"),
+        ({"a": 1}, "a cell array or the like"),
+    ):
+        savemat(mat, {"normal_para": other})
+        refused(f"feat_norm_means.mat: expected 128 finite numbers called normal_para, found {words}")
+    cells = np.empty((1, 128), dtype=object)
+    cells[:] = 1.0
+    savemat(mat, {"normal_para": cells})
+    refused("called normal_para, found a cell array or the like")
     savemat(mat, {"other": np.zeros(128)})
     refused("called normal_para, found other")
     mat.write_bytes(b"nothing of the kind")
     refused(r"feat_norm_means.mat: not a \.mat file that can be read")
     mat.unlink()
     refused(r"feat_norm_means.mat: not there; expected the folder of the authors' moments \(NormTerm\)")
+
+
+def test_a_feature_with_a_negative_deviation(tmp_path: Path, moments: Path) -> None:
+    savemat(moments / "feat_norm_stds.mat", {"normal_para": np.linspace(-0.5, 2, 128)})
+    with pytest.raises(BundleError, match=r"the deviation of a feature is -0\.5; expected none below 0"):
+        import_deepemocluster(save(tmp_path / NAME, theirs()), moments, tmp_path / "model")
 
 
 def test_a_label_without_deviation(tmp_path: Path, moments: Path) -> None:

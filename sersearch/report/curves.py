@@ -30,10 +30,9 @@ def learning_curves(summary: Summary) -> Figure:
     epochs = np.arange(1, table.shape[1] + 1)
     for trial, row in zip(alive, table, strict=True):
         if trial.number != summary.best.number:
-            above.plot(epochs, row, color="0.72", linewidth=0.7, marker="." if np.isfinite(row).sum() == 1 else "")
+            above.plot(epochs, row, color="0.72", linewidth=0.7, marker=_marker(row))
     count = _band(above, table, "tab:blue", "mean ± standard deviation")
-    best = table[[trial.number for trial in alive].index(summary.best.number)]
-    above.plot(epochs, best, color="tab:red", linewidth=1.3, label=f"best trial ({summary.best.number})")
+    _best_line(above, summary, alive, table)
     above.plot([], [], color="0.72", linewidth=0.7, label="other trials")
     above.set_ylabel(summary.label)
     above.legend(fontsize=8, loc="lower right")
@@ -59,7 +58,7 @@ def condition_curves(summary: Summary) -> Figure:
     epochs = np.arange(1, len(tables[0]) + 1)
     for position, (name, values) in enumerate(zip(names, tables, strict=True)):
         color = f"C{position}" if position else "black"
-        axes.plot(epochs, values, color=color, linewidth=1.3, label=name, marker="." if len(epochs) == 1 else "")
+        axes.plot(epochs, values, color=color, linewidth=1.3, label=name, marker=_marker(values))
     if (chosen := summary.best_epoch(best)) is not None:
         axes.axvline(chosen, color="0.6", linewidth=0.8, linestyle="--", label=f"best epoch, on {selects}")
     axes.set_ylabel(summary.label)
@@ -80,7 +79,11 @@ def loss_names(summary: Summary) -> dict[str, str]:
 
 
 def loss_curves(summary: Summary) -> Figure:
-    """Each of :func:`loss_names` by epoch: mean and deviation over the trials alive, both sides in one panel."""
+    """Each of :func:`loss_names` by epoch: mean and deviation over the trials alive, both sides in one panel.
+
+    What is watched beside losses often depends on what is searched, as the share of the smallest of K clusters does
+    on K: there the best trial has a line of its own.
+    """
     from matplotlib.figure import Figure
 
     names = loss_names(summary)
@@ -94,6 +97,8 @@ def loss_curves(summary: Summary) -> Figure:
             table = _by_epoch(alive, lambda event, key=f"{side}_{name}": event["metrics"].get(key))  # type: ignore[misc]
             if np.isfinite(table).any():
                 _band(axes, table, color, label)
+                if not name.startswith("loss_"):
+                    _best_line(axes, summary, alive, table)
         axes.set_title(words, fontsize=9)
         axes.set_xlabel("epoch", fontsize=8)
         axes.tick_params(labelsize=7)
@@ -116,16 +121,34 @@ def _by_epoch(trials: list[TrialRecord], read: Callable[[dict[str, Any]], float 
 
 
 def _band(axes: Axes, table: np.ndarray, color: str, label: str) -> np.ndarray:
-    """Draw mean and deviation over the rows that are finite at each epoch; return how many these are."""
+    """Draw mean and deviation over the rows that are finite at each epoch; return how many these are.
+
+    Where no value is below 0, the band isn't either.
+    """
     finite = np.isfinite(table)
     count: np.ndarray = finite.sum(axis=0)
     over = np.maximum(count, 1)
     mean = np.where(count > 0, np.where(finite, table, 0).sum(axis=0) / over, np.nan)
     spread = np.sqrt(np.where(finite, (table - mean) ** 2, 0).sum(axis=0) / np.maximum(count - 1, 1))
     epochs = np.arange(1, table.shape[1] + 1)
-    axes.plot(epochs, mean, color=color, linewidth=1.6, label=label, marker="." if len(epochs) == 1 else "")
-    axes.fill_between(epochs, mean - spread, mean + spread, color=color, alpha=0.18, linewidth=0)
+    axes.plot(epochs, mean, color=color, linewidth=1.6, label=label, marker=_marker(mean))
+    floor = -np.inf if (table[finite] < 0).any() else 0.0
+    axes.fill_between(epochs, np.maximum(mean - spread, floor), mean + spread, color=color, alpha=0.18, linewidth=0)
     return count
+
+
+def _best_line(axes: Axes, summary: Summary, trials: list[TrialRecord], table: np.ndarray) -> None:
+    """Draw the best trial's row, unless it is empty, of a table with a row for each of `trials`."""
+    row = table[[trial.number for trial in trials].index(summary.best.number)]
+    if not np.isfinite(row).any():
+        return
+    label = f"best trial ({summary.best.number})"
+    axes.plot(np.arange(1, len(row) + 1), row, color="tab:red", linewidth=1.3, label=label, marker=_marker(row))
+
+
+def _marker(values: np.ndarray) -> str:
+    """A single value is a point: it has no line."""
+    return "." if np.isfinite(values).sum() == 1 else ""
 
 
 def _epoch_axis(axes: Axes, epochs: int) -> None:

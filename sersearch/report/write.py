@@ -99,7 +99,7 @@ def _pictures(summary: Summary) -> Iterator[Picture]:
             "losses",
             "Losses by epoch",
             "Each loss on training and development data, and what else was watched in training: mean and standard "
-            "deviation over the trials still running at each epoch. "
+            "deviation over the trials still running at each epoch, and of what else was watched the best trial. "
             f"n = {counts([t for t in summary.trials if t.epochs])}.",
             curves.loss_curves(summary),
         )

@@ -19,9 +19,10 @@ from sersearch.data.batches import LabelSpace, TrainingData
 from sersearch.errors import ConfigError, DataError
 from sersearch.families.deepemocluster import analysis, losses
 from sersearch.families.deepemocluster.config import DeepEmoClusterConfig
-from sersearch.families.deepemocluster.family import FAMILY, chunks_by_stage, evenly
+from sersearch.families.deepemocluster.family import FAMILY, chunks_by_stage, evenly, supervised_loss
 from sersearch.families.deepemocluster.networks import Decoder, DeepEmoCluster, Encoder, image, sizes
 from sersearch.family import Also, ModelSpec, Noise, Optimizer
+from sersearch.metrics import ccc
 from sersearch.training import Engine
 from sersearch.training.lane import Lane
 from sersearch.training.network import Network, Stack
@@ -113,9 +114,10 @@ def test_1_minus_ccc_by_hand() -> None:
     # Means 2 and 3, variances 2/3 and 8/3, covariance 4/3: CCC = (8/3) / (10/3 + 1).
     predicted, truth = torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([[1.0], [3.0], [5.0]])
     first = 1 - (8 / 3) / (10 / 3 + 1)
-    assert losses.ccc_loss(predicted, truth).item() == pytest.approx(first)
-    assert losses.ccc_loss(truth, truth).item() == pytest.approx(0)
-    both = losses.ccc_loss(torch.cat([predicted, truth], 1), torch.cat([truth, truth], 1))
+    model = SimpleNamespace(regressor=nn.Identity(), task="attributes")
+    assert supervised_loss(model, predicted, {"attributes": truth}).item() == pytest.approx(first)
+    assert supervised_loss(model, truth, {"attributes": truth}).item() == pytest.approx(0)
+    both = supervised_loss(model, torch.cat([predicted, truth], 1), {"attributes": torch.cat([truth, truth], 1)})
     assert both.item() == pytest.approx(first / 2), "of several attributes the mean"
 
 
@@ -123,9 +125,10 @@ def test_cross_entropies_by_hand() -> None:
     logits = torch.log(torch.tensor([[0.5, 0.5], [0.1, 0.9], [0.25, 0.75]]))
     found = losses.cluster_loss(logits, torch.tensor([0, 1, 0]))
     assert found.item() == pytest.approx(-(math.log(0.5) + math.log(0.9) + math.log(0.25)) / 3)
-    some = losses.class_loss(logits, torch.tensor([0, -1, 1]))
+    model = SimpleNamespace(regressor=nn.Identity(), task="emotion")
+    some = supervised_loss(model, logits, {"emotion": torch.tensor([0, -1, 1])})
     assert some.item() == pytest.approx(-(math.log(0.5) + math.log(0.75)) / 2)
-    assert losses.class_loss(logits, torch.tensor([-1, -1, -1])) == 0
+    assert supervised_loss(model, logits, {"emotion": torch.tensor([-1, -1, -1])}) == 0
 
 
 def test_the_autoencoders_losses_by_hand() -> None:
@@ -193,7 +196,7 @@ def test_dropout_is_for_training() -> None:
     batch = {"x": torch.randn(8, 9, 7), "attributes": torch.randn(8, 1)}
     hp = SimpleNamespace(dropout=torch.tensor(0.5), lambda_=torch.tensor(1.0))
     in_training, on_dev = (phase.loss(model, batch, hp, Draws(training=t))["prediction"].item() for t in (True, False))
-    truth = losses.ccc_loss(FAMILY.predict(model, batch)["attributes"], batch["attributes"]).item()
+    truth = 1 - ccc(FAMILY.predict(model, batch)["attributes"].T, batch["attributes"].T).item()
     assert on_dev == pytest.approx(truth)
     assert in_training != pytest.approx(truth)
 
@@ -322,6 +325,16 @@ def test_first_the_unlabelled_stage_then_the_labelled_one() -> None:
     assert {turn.phases for turn in only} == {("labelled",)}
 
 
+def test_which_models_learn_from_the_unlabelled_pool() -> None:
+    assert {model: replace(SMALL, model=model).learns_unlabelled for model in MODELS} == {
+        "deepemocluster": True,
+        "cnn_regressor": False,
+        "cnn_ae": True,
+        "cnn_vae": True,
+    }
+    assert not any(replace(SMALL, model=model, unlabeled_size=0).learns_unlabelled for model in MODELS)
+
+
 def test_smaller_unlabelled_sets_lie_in_larger_ones() -> None:
     data = data_of()
     sets = [set(chunks_by_stage(replace(SMALL, unlabeled_size=n), data)["unlabelled"]) for n in (0, 1, 3, 8, 40_000)]
@@ -428,6 +441,25 @@ def test_an_attribute_by_cluster() -> None:
     assert isinstance(figure, Figure)
     names = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert names == ["cluster 2, lowest mean 1.50, 2 chunks", "cluster 0, highest mean 6.50, 2 chunks"]
+
+
+def legend_of(shown: analysis.AttributeClusters) -> tuple[str, list[str]]:
+    """The legend's title, and its clusters."""
+    legend = shown.draw().axes[0].get_legend()
+    return legend.get_title().get_text(), [text.get_text().split(",")[0] for text in legend.get_texts()]
+
+
+def test_a_tiny_cluster_is_no_extreme() -> None:
+    # An even share of 14 chunks in 4 clusters is 3.5.
+    codes = np.repeat([0, 1, 2, 3], [1, 4, 7, 2])
+    shown = analysis.AttributeClusters("valence", np.repeat([1.0, 3.0, 5.0, 7.0], [1, 4, 7, 2]), codes)
+    assert legend_of(shown) == ("of 3 clusters with at least 2 chunks", ["cluster 1", "cluster 3"])
+    assert [row[0] for row in shown.rows()] == ["cluster", 0, 1, 2, 3], "the table has them all"
+    codes = np.repeat([0, 1, 2], [1, 40, 1])
+    shown = analysis.AttributeClusters("valence", codes + 1.0, codes)
+    assert legend_of(shown) == ("", ["cluster 0", "cluster 2"]), "one large cluster alone is no pair"
+    shown = analysis.AttributeClusters("valence", np.array([1.0, 2.0]), np.array([4, 4]))
+    assert legend_of(shown) == ("", ["cluster 4", "cluster 4"])
 
 
 def test_classes_by_cluster() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -60,12 +61,20 @@ class AttributeClusters:
             yield [int(cluster), len(own), *(f"{value:.6g}" for value in (share, own.mean(), own.std()))]
 
     def draw(self) -> Figure:
-        """Figure 3: histograms of the attribute in the clusters with its highest and lowest mean."""
+        """Figure 3: histograms of the attribute in the clusters with its highest and lowest mean.
+
+        Of clusters with at least half of an even share of the chunks, since the means of tiny ones are the farthest
+        out by chance; of all, where fewer than two are so large.
+        """
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(5.0, 3.4), dpi=150, layout="constrained")
         axes = figure.add_subplot()
-        order = self._by_mean()
+        order, least = self._by_mean(), len(self.codes) / len(np.unique(self.codes)) / 2
+        large = [cluster for cluster in order if (self.codes == cluster).sum() >= least]
+        title = None
+        if 2 <= len(large) < len(order):
+            order, title = large, f"of {len(large)} clusters with at least {math.ceil(least)} chunks"
         bins = np.histogram_bin_edges(self.values, BINS).tolist()
         for cluster, colour, name in ((order[0], "tab:blue", "lowest"), (order[-1], "tab:red", "highest")):
             own = self.values[self.codes == cluster]
@@ -75,7 +84,7 @@ class AttributeClusters:
         axes.set_xlabel(self.attribute)
         axes.set_ylabel("share of the cluster")
         axes.set_ylim(0, 1.25 * axes.get_ylim()[1])  # room for the legend
-        axes.legend(fontsize=7, loc="upper center")
+        axes.legend(fontsize=7, loc="upper center", title=title, title_fontsize=7)
         axes.set_title(f"between clusters lies {explained(self.values, self.codes):.1%} of the variance", fontsize=9)
         return figure
 

@@ -58,3 +58,8 @@ class DeepEmoClusterConfig(Config):
     units: int = static(
         256, "nodes of the encoder's linear layer (stated, table 1) and of the hidden layers above it", low=1
     )
+
+    @property
+    def learns_unlabelled(self) -> bool:
+        """Not the CNN-regressor, nor a fully supervised model."""
+        return self.unlabeled_size > 0 and self.model != "cnn_regressor"

@@ -1,6 +1,6 @@
 """Losses of DeepEmoCluster (Lin et al., ICASSP 2021) and of its baselines, one function an equation.
 
-B mini-batch of chunks, A attributes, C classes, K clusters, D bands, T frames, H units.
+The first term of Eq. 3 is in `common/losses.py`. B mini-batch of chunks, K clusters, D bands, T frames, H units.
 """
 
 from __future__ import annotations
@@ -9,28 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sersearch import metrics
-
 
 def joint_loss(supervised: Tensor, lambda_: Tensor, unsupervised: Tensor) -> Tensor:
     """Eq. 3: (1 - CCC) + lambda * CE; in the baselines' place of CE stands what they reconstruct."""
     return supervised + lambda_ * unsupervised
 
 
-def ccc_loss(predicted_BA: Tensor, truth_BA: Tensor) -> Tensor:
-    """First term of Eq. 3: 1 - CCC over the mini-batch. Of several attributes the mean, which the paper hasn't."""
-    return (1 - metrics.ccc(predicted_BA.T, truth_BA.T)).mean()
-
-
 def cluster_loss(logits_BK: Tensor, codes_B: Tensor) -> Tensor:
     """CE of Eq. 3: cross-entropy of the cluster classifier's softmax with the pseudo-classes."""
     return F.cross_entropy(logits_BK, codes_B)
-
-
-def class_loss(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
-    """In the place of 1 - CCC where classes are predicted, which the paper doesn't: cross-entropy of the labelled."""
-    labelled = (labels_B >= 0).sum().clamp(min=1)
-    return F.cross_entropy(logits_BC, labels_B, ignore_index=-1, reduction="sum") / labelled
 
 
 def reconstruction_loss(x_BTD: Tensor, x_hat_BTD: Tensor) -> Tensor:
@@ -60,7 +47,4 @@ def reparametrised(mean_BH: Tensor, log_variance_BH: Tensor, normal_BH: Tensor) 
     return torch.addcmul(mean_BH, (log_variance_BH / 2).exp(), normal_BH)
 
 
-__all__ = [
-    "ccc_loss", "class_loss", "cluster_loss", "divergence", "joint_loss", "reconstruction_loss", "reparametrised",
-    "variational_loss",
-]  # fmt: skip
+__all__ = ["cluster_loss", "divergence", "joint_loss", "reconstruction_loss", "reparametrised", "variational_loss"]
