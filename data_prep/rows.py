@@ -39,7 +39,9 @@ def read_rows(
 ) -> Rows:
     """Read the corpus below `root`; of one that sersearch makes, first make it, below `out`."""
     reading = _read(reader, root, out, options)
-    utterances = reading.utterances if visual is None else with_visual(reading.utterances, visual)
+    utterances = reading.utterances
+    if visual is not None:
+        utterances = with_visual(utterances, visual, reading.rejected)
     extractors = _extractors(features, utterances)
     utterances, notes = noisy(utterances, noise) if noise else (utterances, ())
     return Rows(replace(reading, utterances=[]), manifest_table(utterances), extractors, notes)
@@ -90,14 +92,14 @@ def _off_scale(row: Utterance, scale: tuple[float, float] | None) -> str:
 
 
 def _extractors(names: Sequence[str], utterances: Sequence[Utterance]) -> list[Extractor | Visual]:
-    """The feature sets by name; of arrays, the first file decides on the dimension."""
+    """The feature sets by name; of arrays, most of the files decide on the dimension."""
     made: list[Extractor | Visual] = []
     for name in names:
         if name not in VISUAL:
             made.append(extractor(name))
             continue
-        found = next((Path(row.visual) for row in utterances if row.visual), None)
-        if found is None:
+        found = dict.fromkeys(Path(row.visual) for row in utterances if row.visual)
+        if not found:
             raise ConfigError(f"--features {name} needs --visual, a folder of files called as the audio's are")
         made.append(Embeddings.of(found) if name == Embeddings.name else OpenFace())
     return made

@@ -216,9 +216,8 @@ def tune(
         return _resume(context, resume, studies, concurrency, tracking_uri)
     if space is None:
         raise ConfigError("tune needs --space NAME (`sersearch spaces` lists them) or --resume STUDY")
-    if unlabeled_size is not None:
-        fixed = [*(fixed or []), f"unlabeled_size={unlabeled_size}"]
-    chosen = _space(space, data is None, _assignments(fixed or []), objective, method, trials, epochs)
+    sizes = {} if unlabeled_size is None else {"unlabeled_size": unlabeled_size}
+    chosen = _space(space, data is None, _assignments(fixed or []), sizes, objective, method, trials, epochs)
     rule = Protocol(
         protocol or ("official" if data is None else "speaker"),  # type: ignore[arg-type]  # checked by Protocol
         test_speaker=test_speaker,
@@ -257,6 +256,7 @@ def _space(
     name: str,
     demo: bool,
     fixed: dict[str, object],
+    sizes: dict[str, int],
     objective: str | None,
     method: str | None,
     trials: int | None,
@@ -264,19 +264,23 @@ def _space(
 ) -> SearchSpace:
     """A search space with what the options change of it; None changes nothing."""
     from sersearch.errors import ConfigError
+    from sersearch.families import get_family
     from sersearch.tuning.space import load_space
 
     space = load_space(name).for_demo() if demo else load_space(name)
     if trials is not None and (method or space.method) == "grid":
         raise ConfigError("--trials: a grid runs all of its points; leave it out, or choose --method tpe or random")
-    if searched := [parameter for parameter in fixed if parameter in space.search]:
+    if searched := [parameter for parameter in (*sizes, *fixed) if parameter in space.search]:
+        option = "--unlabeled-size" if searched[0] in sizes else f"--set {searched[0]}"
         raise ConfigError(
-            f"--set {searched[0]}: the space {space.name} searches it; leave it out, or copy the space and take "
+            f"{option}: the space {space.name} searches it; leave it out, or copy the space and take "
             f"{searched[0]} out of its search"
         )
+    if sizes and not sizes.keys() <= set(get_family(space.family).config.names()):
+        raise ConfigError(f"--unlabeled-size: {space.family} has no such setting, and takes all unlabelled utterances")
     metric = None if objective is None else {"metric": objective}
     changes = {"method": method, "trials": trials, "epochs": epochs, "objective": metric}
-    return space.changed(fixed={**space.fixed, **fixed}, **changes)
+    return space.changed(fixed={**space.fixed, **fixed, **sizes}, **changes)
 
 
 def _lanes(text: str) -> int | Literal["auto"]:
@@ -397,7 +401,7 @@ def predict(
 ) -> None:
     """Class posteriors or attributes of audio files, averaged over segments.
 
-    Files that can't be used are listed: exit code 2.
+    Files that can't be used are listed: exit code 2. Those without a file in the folder --visual are named.
     """
     import dataclasses
 
@@ -405,11 +409,14 @@ def predict(
     from sersearch.export import Predictor
 
     predictor = Predictor.load(model)
+    found = beside(files, visual)
     rows: list[dict[str, object]] = []
     failed = False
     for path in files:
+        if visual is not None and path not in found:
+            print(f"{path}: no file in {visual} is called as it is", file=sys.stderr)
         try:
-            rows.append(dataclasses.asdict(predictor.predict(path, beside(path, visual))) | {"path": str(path)})
+            rows.append(dataclasses.asdict(predictor.predict(path, found.get(path))) | {"path": str(path)})
         except SersearchError as error:
             failed = True
             rows.append({"path": str(path), "error": str(error)})

@@ -18,6 +18,7 @@ import data_prep
 import sersearch.tuning.run as tuning
 from data_prep.noise import NoiseCopies
 from sersearch import cli, evaluation, export
+from sersearch.audio import Embeddings
 from sersearch.cli import _target, main
 from sersearch.data.atomic import write_json
 from sersearch.data.protocols import Protocol
@@ -409,6 +410,64 @@ def test_attributes_are_printed_in_place_of_classes(
     assert run(capsys, "predict", "model", "a.wav") == (0, "a.wav: activation 3.21  valence 2.90\n", "")
     (row,) = json.loads(run(capsys, "predict", "model", "a.wav", "--json")[1])
     assert (row["label"], row["values"]) == (None, values)
+
+
+@pytest.fixture
+def seeing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A model that predicts an array's first value, in a working directory of its own."""
+
+    def predict(path: Path, visual: Path | None) -> Prediction:
+        value = -1.0 if visual is None else float(Embeddings(dims=1).read(visual)[0, 0])
+        without = ("visual",) if visual is None else ()
+        return Prediction(str(path), None, {}, {"activation": value}, segments=1, seconds=1.0, without=without)
+
+    monkeypatch.setattr(Predictor, "load", lambda folder: SimpleNamespace(predict=predict))
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(("s0/u0", "s1/u0", "s1/u1")):
+        (tmp_path / "faces" / name).parent.mkdir(parents=True, exist_ok=True)
+        np.save(tmp_path / "faces" / f"{name}.npy", np.full((2, 1), number))
+
+
+@pytest.mark.usefixtures("seeing")
+def test_predict_finds_visual_features_as_prep_does(capsys: pytest.CaptureFixture[str]) -> None:
+    audio = ["wav/s1/u0.wav", "wav/s0/u0.wav", "wav/s5/u0.wav", "u1.wav"]
+    code, out, err = run(capsys, "predict", "model", *audio, "--visual", "faces")
+    assert (code, err) == (0, "wav/s5/u0.wav: no file in faces is called as it is\n")
+    assert out.splitlines() == [
+        "wav/s1/u0.wav: activation 1.00",
+        "wav/s0/u0.wav: activation 0.00",
+        "wav/s5/u0.wav: activation -1.00  (without visual features)",
+        "u1.wav: activation 2.00",
+    ]
+    assert run(capsys, "predict", "model", "a.wav", "--visual", "faces/s1/u1.npy")[1] == "a.wav: activation 2.00\n"
+
+
+@pytest.mark.usefixtures("seeing")
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("a.wav", "b.wav", "--visual", "faces"), "no file in faces is called as an audio file; a folder of visual"),
+        (("a.wav", "b.wav", "--visual", "faces/s0/u0.npy"), "faces/s0/u0.npy is one file, for 2 audio files; name a"),
+        (("a.wav", "--visual", "nowhere"), "nowhere: no such file or folder of visual features"),
+        (("u0.wav", "--visual", "faces"), "faces/s0/u0.npy and faces/s1/u0.npy may both be of u0.wav"),
+        ((".", "/", "--visual", "faces"), "no file in faces is called as an audio file"),
+    ],
+)
+def test_predict_refuses_visual_features_that_cannot_be_meant(
+    capsys: pytest.CaptureFixture[str], args: tuple[str, ...], message: str
+) -> None:
+    code, out, err = run(capsys, "predict", "model", *args)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"Error: {message}")
+
+
+@pytest.mark.usefixtures("seeing")
+def test_predict_lists_a_damaged_visual_file_and_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("faces/s0/u0.npy").write_text("no array")
+    code, out, err = run(capsys, "predict", "model", "s0/u0.wav", "s1/u0.wav", "--visual", "faces")
+    assert (code, out) == (2, "s1/u0.wav: activation 1.00\n")
+    assert err.startswith("s0/u0.wav: ")
+    assert err.endswith("u0.npy: not a NumPy array, or a damaged one\n")
 
 
 def test_the_metric_and_the_baseline_are_passed_on(

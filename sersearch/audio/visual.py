@@ -5,6 +5,8 @@ They are not extracted here, but read, checked and stored beside the audio's, in
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,11 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sersearch.audio.card import make_card
-from sersearch.errors import AudioError, ConfigError
+from sersearch.errors import AudioError, ConfigError, DataError
 
 INTENSITIES = tuple(f"AU{n:02d}_r" for n in (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45))
 PRESENCES = tuple(f"AU{n:02d}_c" for n in (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 28, 45))
+COLUMNS = ("timestamp", *INTENSITIES, *PRESENCES)
 SUFFIXES = (".csv", ".npy")
+LAYOUT = "a folder of visual features has a .csv (OpenFace) or .npy file for each audio file, called as it is"
+STEPS = (1 / 240 - 5e-4, 0.5)  # s, between two of OpenFace's frames; it rounds its timestamps to 1 ms
+LONGEST = 24 * 3600  # s, which no timestamp exceeds
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class Visual:
 
     dims: int
     frame_rate: float = 30.0
-    """Frames a second: OpenFace's are moved onto this grid by their timestamps; an array is taken to have it."""
+    """Frames a second from t = 0: OpenFace's are moved onto it by their timestamps; an array is taken to have it."""
 
     def card(self) -> dict[str, Any]:
         """As an audio extractor's: plain JSON."""
@@ -51,10 +57,12 @@ class Visual:
         if len(matrix) == 0:
             span = "" if start is None and end is None else f" from {start or 0:g} to {end or 'its end'} s"
             raise AudioError(f"{path}: no frames{span}")
+        with np.errstate(over="ignore"):  # what float32 can't hold becomes infinite
+            matrix = matrix.astype(np.float32)
         tracked = np.flatnonzero(np.isfinite(matrix).all(axis=1))
         if 2 * len(tracked) < len(matrix):
             raise AudioError(f"{path}: only {len(tracked)} of {len(matrix)} frames have a tracked face")
-        return np.ascontiguousarray(matrix[tracked[_nearest(tracked, np.arange(len(matrix)))]], np.float32)
+        return np.ascontiguousarray(matrix[tracked[_nearest(tracked, np.arange(len(matrix)))]])
 
     def _read(self, path: Path) -> NDArray[Any]:
         raise NotImplementedError
@@ -64,7 +72,8 @@ class Visual:
 class OpenFace(Visual):
     """Action units of OpenFace 2's CSV: 17 intensities (0 to 5), then 18 presences (0 or 1), a frame: (N_v, 35).
 
-    Where its column `success` is 0 no face was tracked, whatever the values.
+    Where its column `success` is 0 no face was tracked, whatever the values; nor where a value is no number, nor at
+    times with no row within one and a half of the file's frames.
     """
 
     name: ClassVar[str] = "openface"
@@ -76,22 +85,36 @@ class OpenFace(Visual):
         import pandas as pd  # here, because a prediction from audio needs none
 
         try:
-            table = pd.read_csv(path, skipinitialspace=True)
+            table = pd.read_csv(path, skipinitialspace=True, low_memory=False)
         except (ValueError, OSError) as error:
             raise AudioError(f"{path}: not a CSV file of OpenFace ({error})") from error
-        if missing := [name for name in ("timestamp", *INTENSITIES, *PRESENCES) if name not in table]:
+        if missing := [name for name in COLUMNS if name not in table]:
             raise AudioError(f"{path}: no column {', '.join(missing[:3])}; expected a CSV file of OpenFace")
-        times = table["timestamp"].to_numpy(float)
+        table = table[[name for name in (*COLUMNS, "success") if name in table]].apply(pd.to_numeric, errors="coerce")
         units: NDArray[Any] = table[[*INTENSITIES, *PRESENCES]].to_numpy(float, copy=True)
-        if not np.isfinite(times).all() or (np.diff(times) < 0).any():
-            raise AudioError(f"{path}: its timestamps do not ascend")
         if "success" in table:
-            units[table["success"].to_numpy() == 0] = np.nan
-        if len(times) < 2:
-            return units
-        grid = times[0] + np.arange(round((times[-1] - times[0]) * self.frame_rate) + 1) / self.frame_rate
-        on_grid: NDArray[Any] = units[_nearest(times, grid)]
-        return on_grid
+            units[(table["success"].isna() | (table["success"] == 0)).to_numpy()] = np.nan
+        times = table["timestamp"].to_numpy(float)
+        if not np.isfinite(times).all():
+            raise AudioError(f"{path}: its timestamps are not all numbers")
+        if (np.diff(times) < 0).any():
+            raise AudioError(f"{path}: its timestamps do not ascend")
+        return units if len(times) < 2 else self._on_grid(path, times, units)
+
+    def _on_grid(self, path: Path, times: NDArray[Any], units: NDArray[Any]) -> NDArray[Any]:
+        """Rows (N, 35) at `times` (N,) as frames from t = 0: each is the nearest row, NaN where that's far."""
+        steps = np.diff(np.unique(times))
+        step = float(np.median(steps)) if len(steps) else 0.0
+        if not STEPS[0] <= step <= STEPS[1] or times[-1] > LONGEST:
+            raise AudioError(
+                f"{path}: its timestamps are {step:g} apart and end at {times[-1]:g}; expected seconds of the audio, "
+                "240 to 2 frames in each"
+            )
+        grid = np.arange(max(round(times[-1] * self.frame_rate) + 1, 0)) / self.frame_rate
+        nearest = _nearest(times, grid)
+        frames: NDArray[Any] = units[nearest]
+        frames[np.abs(times[nearest] - grid) > 1.5 * step + 1e-6] = np.nan
+        return frames
 
 
 @dataclass(frozen=True)
@@ -101,12 +124,18 @@ class Embeddings(Visual):
     name: ClassVar[str] = "visual"
 
     @classmethod
-    def of(cls, path: Path) -> Embeddings:
-        """The set to which the array in `path` belongs: its D decides. Raises :class:`ConfigError`."""
-        try:
-            return cls(dims=int(_array(path).shape[-1]))
-        except AudioError as error:
-            raise ConfigError(f"--features visual: {error}") from None
+    def of(cls, paths: Iterable[Path]) -> Embeddings:
+        """The set to which the arrays in `paths` belong: most of them decide on D. Raises :class:`ConfigError`."""
+        widths: Counter[int] = Counter()
+        reason = "no files of visual features"
+        for path in paths:
+            try:
+                widths[_array(path).shape[-1]] += 1
+            except AudioError as error:
+                reason = str(error)
+        if not widths:
+            raise ConfigError(f"--features visual: {reason}")
+        return cls(dims=widths.most_common(1)[0][0])
 
     def _read(self, path: Path) -> NDArray[Any]:
         array = np.atleast_2d(_array(path))
@@ -124,24 +153,82 @@ def _nearest(points: NDArray[Any], grid: NDArray[Any]) -> NDArray[Any]:
     return nearest
 
 
-def beside(audio: Path, where: Path | None) -> Path | None:
-    """The file of an audio file's visual features: `where`, or in that folder the one that is called as the audio is.
+def beside(audio: Sequence[Path], where: Path | None) -> dict[Path, Path]:
+    """The audio files' files of visual features: `where`, of a single one, or those in that folder, if any.
 
-    None where there is none. Raises :class:`AudioError` for a `where` that doesn't exist.
+    Raises :class:`ConfigError` for a `where` that can't be, and what :func:`called_as` raises.
     """
-    if where is None or where.is_file():
-        return where
-    if not where.is_dir():
-        raise AudioError(f"{where}: no such file or folder of visual features")
-    return next((path for suffix in SUFFIXES if (path := where / f"{audio.stem}{suffix}").is_file()), None)
+    if where is None:
+        return {}
+    if where.is_dir():
+        found = called_as([str(path) for path in audio], where)
+        return {path: found[str(path)] for path in audio if str(path) in found}
+    if not where.is_file():
+        raise ConfigError(f"{where}: no such file or folder of visual features")
+    if len(audio) > 1:
+        raise ConfigError(f"{where} is one file, for {len(audio)} audio files; name a folder: {LAYOUT}")
+    return dict.fromkeys(audio, where)
+
+
+def called_as(paths: Sequence[str], folder: Path, rivals: Iterable[str] = ()) -> dict[str, Path]:
+    """The files of visual features in `folder` by the audio files `paths` whose they are.
+
+    A file is of the audio file whose path ends most as its own does: `ann/001.npy` of `wav/ann/001.wav`, and of
+    `bob/001.wav` only if nobody called `ann/001` is there. `rivals` are further audio files that have theirs, too.
+    Raises :class:`DataError` where that isn't clear, :class:`ConfigError` where nothing is called as an audio file.
+    """
+    files = _below(folder)
+    claims: dict[str, list[str]] = {name: [] for names in files.values() for name in names}
+    for path in dict.fromkeys(paths):
+        for name in _names(path):
+            if name in claims:
+                claims[name].append(path)
+    taken = {name for path in rivals for name in _names(path) if name in claims}
+    owned: dict[str, list[Path]] = {}
+    for file, names in files.items():
+        if longest := next((name for name in names if claims[name] or name in taken), None):
+            owned.setdefault(longest, []).append(file)
+    found: dict[str, Path] = {}
+    for path in dict.fromkeys(paths):
+        if mine := next((name for name in _names(path) if name in owned), None):
+            found[path] = _only(path, owned[mine], claims[mine]).resolve()
+    if paths and not found:
+        raise ConfigError(f"no file in {folder} is called as an audio file; {LAYOUT}")
+    return found
+
+
+def _only(path: str, files: list[Path], owners: list[str]) -> Path:
+    """The one of `files` that is of `path` and of no other of its `owners`."""
+    if len(files) > 1:
+        raise DataError(f"{files[0]} and {files[1]} may both be of {path}; {LAYOUT}")
+    if len(owners) > 1:
+        raise DataError(f"{files[0]} may be of {owners[0]} and of {owners[1]}; {LAYOUT}, in the same folders")
+    return files[0]
+
+
+def _below(folder: Path) -> dict[Path, list[str]]:
+    """The files of visual features below `folder`, and the names that each may be called by, longest first."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; {LAYOUT}")
+    below = sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES and not path.name.startswith("."))
+    if not below:
+        raise DataError(f"{folder}: no visual features found; {LAYOUT}")
+    return {path: _names(path.relative_to(folder)) for path in below}
+
+
+def _names(path: Path | str) -> list[str]:
+    """`a/b/c`, `b/c` and `c` of `a/b/c.wav`."""
+    path = Path(path)
+    parts = (*path.parts[:-1], path.stem)
+    return ["/".join(parts[start:]) for start in range(len(parts))]
 
 
 def _array(path: Path) -> NDArray[Any]:
+    """The array in `path`, mapped: its header is read now, its numbers when they are looked at."""
     try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise AudioError(f"{path}: not a NumPy array ({error})") from error
-    if not isinstance(array, np.ndarray) or array.ndim not in (1, 2) or array.dtype.kind not in "fiu" or not array.size:
-        seen = f"shape {array.shape}, {array.dtype}" if isinstance(array, np.ndarray) else "several arrays"
-        raise AudioError(f"{path}: {seen}; expected numbers (N_v, D)")
+        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:  # of damaged files NumPy raises what its parsers do
+        raise AudioError(f"{path}: not a NumPy array, or a damaged one") from error
+    if array.ndim not in (1, 2) or array.dtype.kind not in "fiu" or not array.size:
+        raise AudioError(f"{path}: shape {array.shape}, {array.dtype}; expected numbers (N_v, D)")
     return array
