@@ -345,8 +345,13 @@ class Family:
         """
         return None
 
-    def artifacts(self, data: TrainingData, codes: Mapping[str, np.ndarray]) -> dict[str, bytes]:
-        """Pictures (PNG) and tables (CSV) by file name, of what :meth:`relabel` gave at a lane's best epoch."""
+    def artifacts(
+        self, data: TrainingData, codes: Mapping[str, np.ndarray], watched: Sequence[Mapping[str, float]]
+    ) -> dict[str, bytes]:
+        """Pictures (PNG) and tables (CSV) by file name, of what :meth:`relabel` gave a lane.
+
+        `codes` are those of its best epoch, `watched` the metrics of each.
+        """
         return {}
 
     def renewed(self, config: Any) -> tuple[str, ...]:

@@ -177,7 +177,7 @@ def _artifacts(summary: Summary) -> Iterator[Picture]:
     best = summary.best
     for path in sorted(best.checkpoint.glob("*.png")) if best.checkpoint is not None else []:
         title = f"{path.stem.replace('_', ' ')}, best trial ({best.number})"
-        yield Picture(path.stem, title, f"Training set, as epoch {best.best_epoch} began.", path)
+        yield Picture(path.stem, title, f"Training set; the trial's best epoch is {best.best_epoch}.", path)
 
 
 def _width(path: Path) -> int:

@@ -109,7 +109,7 @@ class Engine:
             lane = Lane(config, seed, epochs, initial, slots, network.place(state.best_weights))
             lane.best_outputs = {name: t.to(self.device) for name, t in state.best_outputs.items()}
             lane.bests = {m: replace(best, weights=network.place(best.weights)) for m, best in state.bests.items()}
-            lane.codes, lane.best_codes = state.codes, state.best_codes
+            lane.codes, lane.best_codes, lane.watched = state.codes, state.best_codes, list(state.watched)
             lane.progress = state.snapshot_of_progress()
         else:
             initial = network.initial(seed)
@@ -136,9 +136,9 @@ class Engine:
         return Predictions(list(dev.ids), labels, self._lanes[lane].best_outputs[space.task].cpu(), space)
 
     def artifacts(self, lane: int) -> dict[str, bytes]:
-        """Pictures and tables of what the family gave the training segments at the lane's best epoch."""
+        """Pictures and tables of what the family gave the training segments in a lane's epochs."""
         codes = {name: codes.numpy() for name, codes in self._lanes[lane].best_codes.items()}
-        return self.family.artifacts(self.data, codes) if codes else {}
+        return self.family.artifacts(self.data, codes, self._lanes[lane].watched) if codes else {}
 
     def done(self, lane: int) -> bool:
         """Whether a lane has trained to its end."""

@@ -40,6 +40,7 @@ def relabel(
     stack.part()
     for lane, relabelled in zip(lanes, found, strict=True):
         lane.codes = {name: torch.from_numpy(codes) for name, codes in relabelled.codes.items()}
+        lane.watched.append(dict(relabelled.metrics))
     return [(replace(data, train=data.train.with_codes(own.codes)), own.metrics) for own in found]
 
 

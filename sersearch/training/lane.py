@@ -67,6 +67,8 @@ class Lane:
     """What the family last gave the training segments (`Family.relabel`), (S,) int64 each."""
     best_codes: dict[str, Tensor] = field(default_factory=dict)
     """The same of the best epoch."""
+    watched: list[dict[str, float]] = field(default_factory=list)
+    """The metrics that came with them, by epoch."""
     progress: Progress = field(default_factory=Progress)
 
     def hyperparameters(self, rates: set[str]) -> dict[str, float]:
@@ -130,6 +132,7 @@ class Lane:
             bests=dict(self.bests),  # each is replaced, never written over
             codes=self.codes,  # and so are these
             best_codes=self.best_codes,
+            watched=list(self.watched),
         )
 
 
@@ -165,6 +168,7 @@ class LaneState:
     bests: dict[str, Best] = field(default_factory=dict)
     codes: dict[str, Tensor] = field(default_factory=dict)
     best_codes: dict[str, Tensor] = field(default_factory=dict)
+    watched: list[dict[str, float]] = field(default_factory=list)
 
     def snapshot_of_progress(self) -> Progress:
         """A copy of the progress for a lane to go on from."""
@@ -185,6 +189,7 @@ class LaneState:
         parts |= {f"model-{metric}": best.weights for metric, best in self.bests.items()}
         parts["state"] = tensors
         plain = {"family": self.family, "config": self.config, "seed": self.seed, "epochs": self.epochs}
+        plain["watched"] = self.watched
         plain["progress"] = dataclasses.asdict(self.progress)
         plain["bests"] = {metric: {"value": best.value, "epoch": best.epoch} for metric, best in self.bests.items()}
         files = {f"{name}.safetensors": _safetensors(part) for name, part in parts.items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -171,7 +171,38 @@ def cluster_artifacts(data: TrainingData, codes_S: np.ndarray) -> dict[str, byte
     return files
 
 
+def draw_settling(watched: Sequence[Mapping[str, float]]) -> Figure:
+    """The mutual information of each epoch's clusters with those of the epoch before, from the second epoch on.
+
+    `watched` holds the metrics of each epoch; labelled and unlabelled chunks have a line each.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.0, 3.2), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    for metric, name in (("train_nmi", "labelled chunks"), ("train_nmi_unlabelled", "unlabelled chunks")):
+        points = [(epoch, found[metric]) for epoch, found in enumerate(watched, start=1) if metric in found]
+        if points:
+            epochs, values = zip(*points, strict=True)
+            axes.plot(epochs, values, marker=".", linewidth=1, label=name)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("mutual information with the last epoch")
+    axes.set_ylim(0, 1.02)
+    if axes.get_lines():
+        axes.legend(fontsize=7)
+    return figure
+
+
+def settling_artifacts(watched: Sequence[Mapping[str, float]]) -> dict[str, bytes]:
+    """`clusters_nmi.png` by :func:`draw_settling`; nothing of a single epoch."""
+    if len(watched) < 2:
+        return {}
+    picture = io.BytesIO()
+    draw_settling(watched).savefig(picture, format="png", metadata={"Software": None})
+    return {"clusters_nmi.png": picture.getvalue()}
+
+
 __all__ = [
-    "AttributeClusters", "ClassClusters", "cluster_artifacts", "cluster_distributions",
-    "explained", "mutual_information",
+    "AttributeClusters", "ClassClusters", "cluster_artifacts", "cluster_distributions", "draw_settling",
+    "explained", "mutual_information", "settling_artifacts",
 ]  # fmt: skip

@@ -265,9 +265,11 @@ class DeepEmoClusterFamily(Family):
                 metrics[lane] |= found if fine else dict.fromkeys(found, math.nan)
         return [Relabelled({"cluster": codes_S}, own) for codes_S, own in zip(codes_KS, metrics, strict=True)]
 
-    def artifacts(self, data: TrainingData, codes: Mapping[str, np.ndarray]) -> dict[str, bytes]:
-        """What is predicted by cluster, as a table and a picture: figure 3."""
-        return analysis.cluster_artifacts(data, codes["cluster"])
+    def artifacts(
+        self, data: TrainingData, codes: Mapping[str, np.ndarray], watched: Sequence[Mapping[str, float]]
+    ) -> dict[str, bytes]:
+        """What is predicted by cluster, as a table and a picture: figure 3; and how the clusters settle."""
+        return analysis.cluster_artifacts(data, codes["cluster"]) | analysis.settling_artifacts(watched)
 
     def renewed(self, config: DeepEmoClusterConfig) -> tuple[str, ...]:
         """The cluster classifier's output layers, whose pseudo-classes are new."""
