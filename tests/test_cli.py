@@ -112,6 +112,14 @@ def test_corpora_are_listed_with_what_they_are(capsys: pytest.CaptureFixture[str
         (("tune", "--space", "aae_alpha_beta", "--data", "x", "--lanes", "0"), "--lanes 0: expected a whole number"),
         (("tune", "--space", "aae_alpha_beta", "--data", "x", "--lanes", "all"), "from 1, or auto"),
         (("tune", "--space", "aae_alpha_beta", "--data", "x", "--objective", "ua"), "expected a development metric"),
+        (
+            ("tune", "--space", "deepemocluster_unlabeled", "--data", "x", "--unlabeled-size", "9"),
+            "--unlabeled-size: the space deepemocluster_unlabeled searches it",
+        ),
+        (
+            ("tune", "--space", "ladder_lambda", "--data", "x", "--unlabeled-size", "9"),
+            "--unlabeled-size: ladder has no such setting",
+        ),
         (("tune", "--resume", "x"), "x: isn't a study"),
         (("prep", "nemmo", "x"), "did you mean nemo"),
         (("prep", "nemo", "x"), "x: no such folder; nEMO has"),
@@ -468,6 +476,15 @@ def test_predict_lists_a_damaged_visual_file_and_goes_on(capsys: pytest.CaptureF
     assert (code, out) == (2, "s1/u0.wav: activation 1.00\n")
     assert err.startswith("s0/u0.wav: ")
     assert err.endswith("u0.npy: not a NumPy array, or a damaged one\n")
+
+
+def test_what_a_search_is_asked_for_reaches_it(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    monkeypatch.setattr(data_prep, "demo_data", lambda out, features: out)
+    options = ("--unlabeled-size", "9", "--missing", "zero", "--precision", "bf16", "--compile")
+    request = asked(monkeypatch, "--space", "deepemocluster_clusters", "--target", "emotion", *options)
+    assert request.space.fixed["unlabeled_size"] == 9
+    assert (request.missing, request.precision, request.compile) == ("zero", "bf16", True)
+    assert asked(monkeypatch, "--space", "deepemocluster_clusters", "--target", "emotion").compile is None
 
 
 def test_the_metric_and_the_baseline_are_passed_on(
