@@ -22,6 +22,7 @@ test: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m slow
 
 clean:
 	rm -rf $(VENV) data/demo
