@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +29,17 @@ class _Call(nn.Module):
 
     def forward(self, function: Any, *args: Any) -> Any:
         return function(self.model, *args)
+
+
+class Given(NamedTuple):
+    """What a run of the model is given, for one lane or for K `fused` ones."""
+
+    weights: Weights
+    hp: Mapping[str, Tensor]
+    batch: Batch
+    of_lane: Tensor | None
+    """The lanes' streams (K,), where the batch has a lane dimension."""
+    fused: bool
 
 
 class Network:
@@ -65,69 +76,39 @@ class Network:
             return None
         return self._choices.setdefault(phase.name, Choice(self.device, always=bool(self._compile)))
 
-    def losses(
-        self,
-        phase: Phase,
-        weights: Weights,
-        hp: Mapping[str, Tensor],
-        batch: Batch,
-        noise: StepNoise,
-        of_lane: Tensor | None,
-        fused: bool,
-    ) -> Losses:
+    def losses(self, phase: Phase, given: Given, noise: StepNoise) -> Losses:
         """A phase's losses."""
 
         def of(stream: Tensor | None) -> Noise:
             noise.stream = stream
             return noise
 
-        losses: Losses = self.run(phase.loss, weights, hp, batch, of, of_lane, fused)
+        losses: Losses = self.run(phase.loss, given, of)
         return losses
 
-    def fast_losses(
-        self,
-        phase: Phase,
-        weights: Weights,
-        hp: Mapping[str, Tensor],
-        batch: Batch,
-        noise: StepNoise,
-        of_lane: Tensor | None,
-        fused: bool,
-    ) -> Losses:
+    def fast_losses(self, phase: Phase, given: Given, noise: StepNoise) -> Losses:
         """The same as :meth:`losses`, compiled."""
-        key = phase.name, batch["x"].shape
+        key = phase.name, given.batch["x"].shape
         if key not in self._asked:  # found out on copies: a run moves the moments of batch norm
-            probe, copies = noise.again(), {name: t.detach().clone() for name, t in weights.items()}
+            probe, copies = noise.again(), {name: t.detach().clone() for name, t in given.weights.items()}
             with torch.no_grad():
-                self.losses(phase, copies, hp, batch, probe, of_lane, fused)
+                self.losses(phase, given._replace(weights=copies), probe)
             self._asked[key] = probe.asked
         if phase.name not in self._functions:
 
-            def losses(weights: Any, hp: Any, batch: Any, draws: Any, of_lane: Any, fused: bool) -> Any:
+            def losses(given: Given, draws: list[Tensor]) -> Any:
                 def of(stream: Tensor | None) -> Noise:
                     return Drawn(draws, stream, training=True)
 
-                return self.run(phase.loss, weights, hp, batch, of, of_lane, fused)
+                return self.run(phase.loss, given, of)
 
             self._functions[phase.name] = compiled(losses, self.device)
-        draws = noise.all_of(self._asked[key], stacked=of_lane is not None)
-        found: Losses = self._functions[phase.name](weights, hp, batch, draws, of_lane, fused)
+        draws = noise.all_of(self._asked[key], stacked=given.of_lane is not None)
+        found: Losses = self._functions[phase.name](given, draws)
         return found
 
-    def run(
-        self,
-        function: Any,
-        weights: Weights,
-        hp: Mapping[str, Tensor],
-        batch: Batch,
-        noise: Callable[[Tensor | None], Noise] | None,
-        of_lane: Tensor | None,
-        fused: bool,
-    ) -> Any:
-        """`function(model, batch, hp, noise)` of one lane, or of K `fused` ones.
-
-        `of_lane` holds the lanes' streams (K,), where the batch has a lane dimension; `noise` gives a stream's numbers.
-        """
+    def run(self, function: Any, given: Given, noise: Callable[[Tensor | None], Noise] | None) -> Any:
+        """`function(model, batch, hp, noise)` of each lane; `noise` gives the numbers of a lane's stream."""
 
         def one(weights: Weights, hp: Mapping[str, Tensor], batch: Batch, stream: Tensor | None) -> Any:
             named = {f"model.{name}": t for name, t in weights.items()}
@@ -135,6 +116,7 @@ class Network:
             with arithmetic(self.precision):
                 return functional_call(self.call, named, (function, batch, Values(hp), own))
 
+        weights, hp, batch, of_lane, fused = given
         if not fused:
             return one(weights, hp, batch, None)
         own = None if of_lane is None else 0
@@ -274,7 +256,7 @@ class Stack:
         network = self.network
 
         def differentiate(function: Callable[..., Losses]) -> tuple[Losses, Weights]:
-            losses = function(phase, weights, self._hp, batch, noise, of_lane, self.fused)
+            losses = function(phase, Given(weights, self._hp, batch, of_lane, self.fused), noise)
             # Lanes don't mix: the gradient of the sum is each lane's own, and a NaN stays in its lane.
             found = torch.autograd.grad(losses[phase.minimise].sum(), list(updated.values()), allow_unused=True)
             gradients = {n: g for n, g in zip(updated, found, strict=True) if g is not None}
@@ -295,7 +277,7 @@ class Stack:
         for number, phase in enumerate(network.phases if losses else ()):
             # The same noise for every lane and epoch, so that development losses can be compared.
             noise = StepNoise([(0, 0)], step, number, network.device, network.dtype, training=False)
-            found |= network.losses(phase, self._weights, self._hp, batch, noise, None, self.fused)
+            found |= network.losses(phase, self._given(batch), noise)
         return found, self._predicted(family.predict, batch)
 
     @torch.no_grad()
@@ -309,7 +291,11 @@ class Stack:
         def predict(model: Any, batch: Batch, hp: Any, noise: None) -> Any:
             return function(model, batch)
 
-        return self.network.run(predict, self._weights, self._hp, batch, None, None, self.fused)
+        return self.network.run(predict, self._given(batch), None)
+
+    def _given(self, batch: Batch) -> Given:
+        """A batch that all lanes share."""
+        return Given(self._weights, self._hp, batch, None, self.fused)
 
     def _moves(self, phase: Phase, gradients: Weights, labelled: Sequence[set[str]]) -> dict[str, Tensor]:
         """For the parameters of children that stand still in some lane: whether they move, () or (K,)."""

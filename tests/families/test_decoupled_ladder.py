@@ -16,12 +16,12 @@ from sersearch.families.decoupled_ladder.networks import DecoupledLadder
 from sersearch.family import ModelSpec, Phase
 from sersearch.training import Engine
 from tests.families.conformance import run
+from tests.families.draws import Draws
 from tests.families.test_ladder import (
     PAPER,
     TINY,
     VALENCE,
     VARY,
-    Draws,
     LadderConformance,
     gradients,
     hyperparameters,

@@ -21,13 +21,14 @@ from sersearch.families.deepemocluster import analysis, losses
 from sersearch.families.deepemocluster.config import DeepEmoClusterConfig
 from sersearch.families.deepemocluster.family import FAMILY, chunks_by_stage, evenly, supervised_loss
 from sersearch.families.deepemocluster.networks import Decoder, DeepEmoCluster, Encoder, image, sizes
-from sersearch.family import Also, ModelSpec, Noise, Optimizer
+from sersearch.family import Also, ModelSpec, Optimizer
 from sersearch.metrics import ccc
 from sersearch.training import Engine
 from sersearch.training.lane import Lane
 from sersearch.training.network import Network, Stack
 from sersearch.tuning.trainable import checkpoint_files
 from tests.families.conformance import FamilyConformance, run
+from tests.families.draws import Draws
 from tests.synthetic import make_data, make_table
 
 SMALL = DeepEmoClusterConfig(
@@ -73,20 +74,6 @@ class TestOneAttribute(Conformance):
 
 class TestClasses(Conformance):
     configs = (SMALL,)
-
-
-class Draws(Noise):
-    """Noise of one generator, with or without dropout."""
-
-    def __init__(self, *, training: bool = True) -> None:
-        self.training = training
-        self.generator = torch.Generator().manual_seed(0)
-
-    def normal(self, *shape: int) -> Tensor:
-        return torch.randn(shape, generator=self.generator)
-
-    def uniform(self, *shape: int) -> Tensor:
-        return torch.rand(shape, generator=self.generator)
 
 
 def data_of(target: str = "valence", config: DeepEmoClusterConfig = SMALL, **table: int) -> TrainingData:

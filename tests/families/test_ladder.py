@@ -19,12 +19,13 @@ from sersearch.families.ladder.config import LadderConfig
 from sersearch.families.ladder.family import FAMILY
 from sersearch.families.ladder.networks import Dense, Ladder
 from sersearch.families.ladder.svr import two_step
-from sersearch.family import ModelSpec, Noise, Phase
+from sersearch.family import ModelSpec, Phase
 from sersearch.training import Engine
 from sersearch.training.lane import Lane
 from sersearch.training.network import Stack
 from sersearch.training.noise import StepNoise
 from tests.families.conformance import FamilyConformance
+from tests.families.draws import Draws, lane_values
 from tests.synthetic import make_data, make_table
 
 SMALL = LadderConfig(hidden=(6, 5), batch_size=8, learning_rate=1e-3)
@@ -84,23 +85,8 @@ class TestSequences(LadderConformance):
     vary: ClassVar = VARY
 
 
-class Draws(Noise):
-    """Noise of one generator; `training` False leaves dropout out, as on development data."""
-
-    def __init__(self, *, training: bool = True) -> None:
-        self.training = training
-        self.generator = torch.Generator().manual_seed(0)
-
-    def normal(self, *shape: int) -> Tensor:
-        return torch.randn(shape, generator=self.generator)
-
-    def uniform(self, *shape: int) -> Tensor:
-        return torch.rand(shape, generator=self.generator)
-
-
 def hyperparameters(config: LadderConfig = SMALL, **changed: float) -> SimpleNamespace:
-    values = config.lanes() | changed
-    return SimpleNamespace(**{name: torch.tensor(value) for name, value in values.items()})
+    return lane_values(config, **changed)
 
 
 def make_batch(spec: ModelSpec, members: int = 8) -> dict[str, Tensor]:

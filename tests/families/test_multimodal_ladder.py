@@ -24,9 +24,10 @@ from sersearch.families.multimodal_ladder.config import MultimodalLadderConfig
 from sersearch.families.multimodal_ladder.family import FAMILY
 from sersearch.families.multimodal_ladder.networks import MultimodalLadder, pool_to
 from sersearch.families.multimodal_ladder.transformer import Attention, Layer, Transformer, keep, positions
-from sersearch.family import Losses, ModelSpec, Noise, Phase
+from sersearch.family import Losses, ModelSpec, Phase
 from sersearch.training import Engine
 from tests.families.conformance import FamilyConformance
+from tests.families.draws import Draws, lane_values
 from tests.synthetic import make_data, make_table
 
 SMALL = MultimodalLadderConfig(
@@ -91,22 +92,8 @@ class TestAttributes(Conformance):
     configs = (replace(SMALLEST, model="without_unimodal", setting="UL", product="noisy", visual_frames=1),)
 
 
-class Draws(Noise):
-    """Noise of one generator; `training` False leaves dropout out, as on development data."""
-
-    def __init__(self, *, training: bool = True) -> None:
-        self.training = training
-        self.generator = torch.Generator().manual_seed(0)
-
-    def normal(self, *shape: int) -> Tensor:
-        return torch.randn(shape, generator=self.generator)
-
-    def uniform(self, *shape: int) -> Tensor:
-        return torch.rand(shape, generator=self.generator)
-
-
 def hyperparameters(config: MultimodalLadderConfig = SMALL, **changed: float) -> SimpleNamespace:
-    return SimpleNamespace(**{n: torch.tensor(v) for n, v in (config.lanes() | changed).items()})
+    return lane_values(config, **changed)
 
 
 def make_batch(spec: ModelSpec = TINY, members: int = 8) -> dict[str, Tensor]:

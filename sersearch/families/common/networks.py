@@ -162,6 +162,26 @@ def front(
     return Convolutions(dims, channels, kernel, pool), size * channels
 
 
+def climb(layers: nn.ModuleList, h_BH: Tensor) -> tuple[Tensor, list[Target]]:
+    """Outputs (B, H) of the last of an encoder's `layers`, clean, and all levels, the input `h_BH` being level 0."""
+    h, levels = h_BH, [Target(h_BH)]
+    for layer in layers:
+        assert isinstance(layer, Layer)
+        levels.append(layer.clean(h))
+        h = layer.activate(levels[-1].z)
+    return h, levels
+
+
+def climb_noisy(layers: nn.ModuleList, h_BH: Tensor, deviation: Tensor, noise: Noise) -> tuple[Tensor, list[Tensor]]:
+    """The same with Gaussian noise of `deviation` on every normalised pre-activation; the levels above `h_BH` alone."""
+    h, levels = h_BH, []
+    for layer in layers:
+        assert isinstance(layer, Layer)
+        levels.append(layer.noisy(h, deviation, noise))
+        h = layer.activate(levels[-1])
+    return h, levels
+
+
 class Encoder(nn.Module):
     """Hidden layers above a front (figures 1 and 3), run clean and noisy on the same weights."""
 
@@ -175,13 +195,7 @@ class Encoder(nn.Module):
 
         The gradient flows through the targets too, as in Rasmus et al.; the ladder paper says nothing else.
         """
-        h = self.below(x_BDT)
-        levels = [Target(h)]
-        for layer in self.layers:
-            assert isinstance(layer, Layer)
-            levels.append(layer.clean(h))
-            h = layer.activate(levels[-1].z)
-        return h, levels
+        return climb(self.layers, self.below(x_BDT))
 
     def noisy(self, x_BDT: Tensor, deviation: Tensor, dropout: Tensor, noise: Noise) -> tuple[Tensor, list[Tensor]]:
         """The same with Gaussian noise of `deviation` on the input and on every normalised pre-activation.
@@ -189,13 +203,8 @@ class Encoder(nn.Module):
         Dropout is "between the input layer and the first hidden layer" (section IV-D): level 0 itself is without it.
         """
         z = self.below(torch.addcmul(x_BDT, deviation, noise.normal(*x_BDT.shape)))
-        levels = [z]
-        h = noise.dropout(z, dropout)
-        for layer in self.layers:
-            assert isinstance(layer, Layer)
-            levels.append(layer.noisy(h, deviation, noise))
-            h = layer.activate(levels[-1])
-        return h, levels
+        h, levels = climb_noisy(self.layers, noise.dropout(z, dropout), deviation, noise)
+        return h, [z, *levels]
 
 
 # --- decoder ----------------------------------------------------------------------------------------------------------
@@ -286,5 +295,5 @@ def costs(z_hats: Sequence[Tensor], targets: Sequence[Target]) -> list[Tensor]:
 
 __all__ = [
     "Convolutions", "Decoder", "Encoder", "GaussianCombinator", "Layer", "MLPCombinator", "Normalised", "Target",
-    "batch_norm", "costs", "front",
+    "batch_norm", "climb", "climb_noisy", "costs", "front",
 ]  # fmt: skip

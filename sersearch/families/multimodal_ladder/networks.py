@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sersearch.families.common.networks import Decoder, Layer, Normalised, Target, batch_norm, costs
+from sersearch.families.common.networks import Decoder, Layer, Normalised, Target, batch_norm, climb, climb_noisy, costs
 from sersearch.families.multimodal_ladder.config import MultimodalLadderConfig
 from sersearch.families.multimodal_ladder.transformer import Drop, Transformer, keep
 from sersearch.family import Batch, ModelSpec, Noise
@@ -114,23 +114,13 @@ class Encoder(Normalised):
 
     def clean(self, x_BH: Tensor) -> tuple[Tensor, list[Target]]:
         """Outputs h (B, H) of the top layer, and all levels from 0 on; the gradient flows through the targets too."""
-        h = self.normalise(x_BH).z
-        levels = [Target(h)]
-        for layer in self.layers:
-            assert isinstance(layer, Layer)
-            levels.append(layer.clean(h))
-            h = layer.activate(levels[-1].z)
-        return h, levels
+        return climb(self.layers, self.normalise(x_BH).z)
 
     def noisy(self, x_noisy_BH: Tensor, deviation: Tensor, noise: Noise) -> tuple[Tensor, list[Tensor]]:
         """The same of a noisy X, with Gaussian noise of `deviation` on every normalised pre-activation."""
-        h = batch_norm(x_noisy_BH)
-        levels = [h]
-        for layer in self.layers:
-            assert isinstance(layer, Layer)
-            levels.append(layer.noisy(h, deviation, noise))
-            h = layer.activate(levels[-1])
-        return h, levels
+        z = batch_norm(x_noisy_BH)
+        h, levels = climb_noisy(self.layers, z, deviation, noise)
+        return h, [z, *levels]
 
 
 class Costs(NamedTuple):
