@@ -224,7 +224,7 @@ def table(folder: Path, count: int) -> Iterator[Row]:
         frames[start : start + 10_000] = rng.random((min(10_000, count - start), card["dims"]), np.float32)
     frames.flush()
     size = frames.nbytes
-    card["shards"] = [{"file": "part-00000.parquet", "rows": count, "frames": count, "sha256": "0"}]
+    card["shards"] = [{"file": "part-00000.parquet", "rows": count, "frames": count, "bytes": 0, "sha256": "0"}]
     (root / "functionals" / "card.json").write_text(json.dumps(card))
     (root / "corpus.json").write_text(json.dumps({"corpus": "big", "root": "", "synthetic": True}))
     child = partial(python, "benchmarks.prep", "open_table", str(root), environment=CPU_ENVIRONMENT)

@@ -31,7 +31,7 @@ def write_table(path: Path, table: pa.Table, row_group_size: int | None = None) 
                 there = pq.ParquetFile(file)
                 if there.num_row_groups == groups and there.read().equals(table):
                     return
-    except pa.ArrowException:
+    except (OSError, ValueError, pa.ArrowException):
         pass  # damaged
     with atomic(path) as temporary:
         pq.write_table(table, temporary, row_group_size=row_group_size)

@@ -120,6 +120,7 @@ def prepare(
             _describe(out, reader, rows, given, noise, rejected)
             cards = [_finish([s.parts[k] for s in shards], e, source.hash) for k, e in enumerate(rows.extractors)]
             notes = rows.notes + _outdated(out, source.hash)
+            _sweep(out, names)
     except OSError as error:
         raise DataError(f"preparation stopped: {error}; once that is mended, the same command goes on") from error
     return _prepared(out, corpus, rows, cards, rejected, notes, written, time.monotonic() - began)
@@ -289,12 +290,20 @@ def _finish(parts: list[Part], extract: Extractor | Visual, manifest: str) -> di
     total = hashlib.sha256("".join(entry["sha256"] for entry in entries).encode()).hexdigest()
     folder = parts[0].path.parent
     there = json_object(folder / "card.json")
-    if there and (there.get("hash"), there.get("manifest")) == (total, manifest):
+    if there and (there.get("hash"), there.get("manifest"), there.get("shards")) == (total, manifest, entries):
         return there
     kept = {part.path.stem for part in parts}
-    for extra in [*folder.glob("part-*"), *folder.glob(".old-*"), *folder.glob(".part-*.tmp")]:
+    for extra in [*folder.glob("part-*"), *folder.glob(".old-*")]:
         if extra.stem not in kept:
             extra.unlink()
     card: dict[str, Any] = {**extract.card(), "hash": total, "manifest": manifest, "shards": entries}
     write_json(folder / "card.json", card)
     return card
+
+
+def _sweep(out: Path, features: Sequence[str]) -> None:
+    """Remove what runs that were killed had begun to write."""
+    begun = [out.glob(f".{name}.*.tmp") for name in ("manifest.parquet", "rejected.parquet", "corpus.json")]
+    begun += [(out / name).glob(f".{kind}.*.tmp") for name in features for kind in ("part-*", "card.json")]
+    for path in (path for found in begun for path in found):
+        path.unlink(missing_ok=True)

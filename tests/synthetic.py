@@ -102,7 +102,7 @@ def _row(
         "condition": condition,
         "duration": frames / 100,
         "frames": frames,
-        "audio_sha256": f"{corpus}{speaker}{number}",
+        "audio_sha256": f"{corpus}{speaker}_{number}",
     }
 
 
@@ -158,7 +158,8 @@ def write_table(folder: Path, table: FeatureTable) -> Path:
     pq.write_table(pa.Table.from_pylist(rows, schema=feature_schema(table.card)), path)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     frames = sum(row["frames"] for row in rows)
-    shards = [{"file": path.name, "rows": len(rows), "frames": frames, "sha256": sha256}]
+    size, total = path.stat().st_size, hashlib.sha256(sha256.encode()).hexdigest()
+    shards = [{"file": path.name, "rows": len(rows), "frames": frames, "bytes": size, "sha256": sha256}]
     write_json(folder / "corpus.json", {**table.corpus, "root": "nowhere"})
-    write_json(path.parent / "card.json", {**table.card, "hash": sha256, "shards": shards})
+    write_json(path.parent / "card.json", {**table.card, "hash": total, "shards": shards})
     return folder

@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,8 +17,9 @@ from sersearch.data.place import is_local
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; rename it to `path` once the block ends and the bytes are on disk.
 
-    The folder is made where it is missing. When the block raises, nothing is left. Object stores know no renaming, but
-    an object is there whole or not at all: there the temporary file is a local one, and put in its place by one call.
+    The folder is made where it is missing. When the block raises, nothing is left, and an OSError that tells no file,
+    such as a full disk's, or the temporary one names `path`. Object stores know no renaming, but an object is there
+    whole or not at all: there the temporary file is a local one, and put in its place by one call.
     """
     if not is_local(path):
         with tempfile.TemporaryDirectory() as folder:
@@ -32,8 +33,13 @@ def atomic(path: Path) -> Iterator[Path]:
         _sync(temporary)
         temporary.replace(path)
         _sync(path.parent)
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(temporary), temporary):
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it was renamed, or is on a disk that has become read-only
+            temporary.unlink()
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from filelock import FileLock
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, ValidationError
 
 from sersearch.data.atomic import atomic
-from sersearch.data.place import full_name, is_local, place
+from sersearch.data.place import full_name, is_local, parquet_table, place
 from sersearch.data.schema import feature_schema
 from sersearch.errors import DataError, one_of
 
@@ -81,6 +82,30 @@ class FeatureTable:
                     f"those that it goes with have {card.get(name)}; prepare both with the same sersearch"
                 )
 
+    def check_shards(self) -> None:
+        """Raise :class:`DataError` where the shards are no more what the table's map was made of.
+
+        Looked at are the card, each shard's size, and the content of the shards that are younger than the map: of
+        100 GB that nobody touched, names alone. `sersearch data check` reads all of it. An object store, whose clock is
+        another, is asked for sizes only.
+        """
+        folder, name = self.root / self.card["features"], self.card["features"]
+        again = f"run `sersearch prep` for the {name} features of {self.root} again"
+        total = hashlib.sha256("".join(shard["sha256"] for shard in self.card["shards"]).encode()).hexdigest()
+        if not (_cards(self.root, name)[1]["hash"] == self.card["hash"] == total):
+            raise DataError(f"{folder / 'card.json'}: altered since the features were opened; {again}")
+        there, made = _listed(folder), map_files(folder, self.card)[1]
+        mapped = made.stat().st_mtime_ns if is_local(folder) else math.inf
+        for shard in self.card["shards"]:
+            path = folder / shard["file"]
+            size, changed = there.get(shard["file"], (-1, 0))
+            if size < 0:
+                raise DataError(f"{path}: missing; {again}, or restore the file")
+            if size != shard["bytes"]:
+                raise DataError(f"{path}: {size} bytes, and {shard['bytes']} when it was made; delete it and {again}")
+            if changed >= mapped:
+                _content(path, shard["sha256"])
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the name, not the frames."""
         return FeatureTable.open, (self.root, self.card["features"])
@@ -98,38 +123,88 @@ def _cards(root: Path, features: str) -> tuple[dict[str, Any], dict[str, Any]]:
         raise DataError(f"{root}: not a prepared corpus (it has no corpus.json); `{prep}` makes one")
     corpus = _read_json(root / "corpus.json", ("corpus", "root", "synthetic"))
     if path.is_file():
-        card = _read_json(path, ("features", "dims", "frame_rate", "hash", "shards"))
-        if not all(shard.keys() >= {"file", "rows", "frames", "sha256"} for shard in card["shards"]):
-            raise DataError(f"{path}: written by another version of sersearch; run `{prep}` again")
-        return corpus, card
+        return corpus, read_card(path)
     present = sorted(card.parent.name for card in root.glob("*/card.json"))
     prep = prep.replace("CORPUS ROOT", f"{corpus['corpus']} {corpus['root']}")
     raise DataError(f"{root}: no features called {features!r}, {one_of(features, present)}; `{prep}` adds them")
 
 
+class _Shard(BaseModel):
+    file: str = Field(pattern=r"^part-\d+\.parquet$")
+    rows: NonNegativeInt
+    frames: NonNegativeInt
+    bytes: NonNegativeInt
+    sha256: str
+
+
+class _Card(BaseModel):
+    """What is read of a card.json, which tells more."""
+
+    features: str = Field(pattern=r"^\w+$")
+    dims: PositiveInt
+    frame_rate: float | None
+    dtype: Literal["float32", "float16"] = "float32"
+    hash: str = Field(pattern=r"^[0-9A-Za-z]+$")
+    shards: list[_Shard] = Field(min_length=1)
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """A feature set's card.json. Raises :class:`DataError` for one that is damaged or another version's."""
+    card = _read_json(path, ("shards",))
+    try:
+        _Card.model_validate(card, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise DataError(f"{path}: cannot be read ({why}); delete it and run `sersearch prep` again") from error
+    return card
+
+
 def _read_json(path: Path, needed: tuple[str, ...]) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        if not isinstance(content, dict) or not content.keys() >= set(needed) or content.get("shards") == []:
+        if not isinstance(content, dict) or not content.keys() >= set(needed):
             raise ValueError(f"expected an object with {', '.join(needed)}")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read ({error}); delete it and run `sersearch prep` again") from error
     return content
 
 
+def _listed(folder: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of modification (ns; 0 in an object store) of a folder's files."""
+    if is_local(folder):
+        with os.scandir(folder) as entries:
+            return {entry.name: (entry.stat().st_size, entry.stat().st_mtime_ns) for entry in entries}
+    store: Any = folder
+    store.fs.invalidate_cache()  # what others write there isn't known to this process
+    return {place["name"].rsplit("/", 1)[-1]: (place["size"], 0) for place in store.fs.ls(store.path, detail=True)}
+
+
+def map_files(folder: Path, card: dict[str, Any]) -> tuple[Path, Path]:
+    """The files of rows and frames of a feature set's map, there or not; the hash in their names tells old ones."""
+    return _near(folder) / f"rows-{card['hash'][:16]}.arrow", _near(folder) / f"frames-{card['hash'][:16]}.npy"
+
+
 def _mapped(folder: Path, card: dict[str, Any]) -> tuple[pd.DataFrame, NDArray[Any]]:
-    """The rows of all shards, and their frames (total, D), mapped; the card's hash in their names tells old files."""
-    near, names = _near(folder), (f"rows-{card['hash'][:16]}.arrow", f"frames-{card['hash'][:16]}.npy")
-    rows, frames = (near / name for name in names)
+    """The rows of all shards, and their frames (total, D), mapped."""
+    rows, frames = map_files(folder, card)
     if not (rows.is_file() and frames.is_file()):
         try:
-            near.mkdir(parents=True, exist_ok=True)
-            with FileLock(near / ".frames.lock"):
+            frames.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(frames.parent / ".frames.lock"):
                 if not (rows.is_file() and frames.is_file()):
                     _write_map(rows, frames, folder, card)
         except OSError as error:
-            raise DataError(f"{frames}: the map of the features cannot be written ({error.strerror})") from error
-    return _opened(rows, _read_rows), _opened(frames, _map_frames)
+            raise DataError(
+                f"{frames}: the map of the features, which training reads, cannot be written ({error.strerror}); make "
+                "room, or, of a folder that you may only read, make a copy"
+            ) from error
+    read, mapped = _opened(rows, lambda path: _read_rows(path, row_schema(card))), _opened(frames, _map_frames)
+    total = sum(shard["frames"] for shard in card["shards"])
+    for path, seen in ((rows, int(read["frames"].sum())), (frames, len(mapped))):
+        if seen != total:
+            raise _damaged(path, f"{seen} frames, its card says {total}")
+    return read, mapped
 
 
 def _near(folder: Path) -> Path:
@@ -144,23 +219,30 @@ def _opened(path: Path, read: Callable[[Path], Any]) -> Any:
     try:
         return read(path)
     except (ValueError, EOFError, OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: damaged ({error}); delete it, it is made again from the shards") from error
+        raise _damaged(path, str(error)) from error
 
 
-def _read_rows(path: Path) -> pd.DataFrame:
+def _damaged(path: Path, why: str) -> DataError:
+    return DataError(f"{path}: damaged ({why}); delete it, it is made again from the shards")
+
+
+def _read_rows(path: Path, schema: pa.Schema) -> pd.DataFrame:
     with pa.memory_map(str(path)) as file:
-        rows: pd.DataFrame = pa.ipc.open_file(file).read_all().to_pandas()
+        table = pa.ipc.open_file(file).read_all()
+        if not table.schema.equals(schema):
+            raise ValueError("other columns than its card's")
+        table.validate(full=True)  # Arrow believes what it reads: an offset that is wrong would end the process
+        rows: pd.DataFrame = table.to_pandas()
         return rows
 
 
 def _map_frames(path: Path) -> NDArray[Any]:
-    return np.asarray(np.load(path, mmap_mode="r"))
+    return np.asarray(np.lib.format.open_memmap(path, mode="r"))
 
 
 def _write_map(rows: Path, frames: Path, folder: Path, card: dict[str, Any]) -> None:
     """Write rows and frames of the shards in `folder`, checking each, and remove those of earlier preparations."""
-    plain = feature_schema(card)
-    plain = plain.remove(plain.get_field_index("features"))
+    plain = row_schema(card)
     total = sum(shard["frames"] for shard in card["shards"])
     dtype = np.dtype(card.get("dtype", "float32"))
     header = {"descr": dtype.str, "fortran_order": False, "shape": (total, card["dims"])}
@@ -173,19 +255,36 @@ def _write_map(rows: Path, frames: Path, folder: Path, card: dict[str, Any]) -> 
     ):
         np.lib.format.write_array_header_1_0(map_file, header)
         for shard in card["shards"]:
-            table = _read_shard(folder / shard["file"], shard["sha256"])
-            row_file.write_table(table.select(plain.names).cast(plain))
-            map_file.write(flat(table["features"]).tobytes())
+            shard_rows, shard_frames = read_shard(folder / shard["file"], shard["sha256"], plain)
+            seen, told = (len(shard_rows), len(shard_frames)), (shard["rows"], shard["frames"] * card["dims"])
+            if seen != told:
+                path = folder / shard["file"]
+                raise DataError(f"{path}: not of the size that its card says; delete it and run `sersearch prep` again")
+            row_file.write_table(shard_rows)
+            map_file.write(shard_frames.tobytes())
     for old in [
         *frames.parent.glob("frames-*.npy"),
         *frames.parent.glob("rows-*.arrow"),
         *frames.parent.glob(".frames-*.tmp"),
+        *frames.parent.glob(".rows-*.tmp"),
     ]:
         if old not in (rows, frames):
             old.unlink(missing_ok=True)
 
 
-def _read_shard(path: Path, sha256: str) -> pa.Table:
+def row_schema(card: Mapping[str, Any]) -> pa.Schema:
+    """Columns of a shard of the feature set of `card`, but for the features."""
+    whole = feature_schema(card)
+    return whole.remove(whole.get_field_index("features"))
+
+
+def read_shard(path: Path, sha256: str, rows: pa.Schema) -> tuple[pa.Table, NDArray[Any]]:
+    """A shard's `rows` and its numbers, in order; :class:`DataError` unless it is what its card says."""
+    table = parquet_table(pa.BufferReader(_content(path, sha256)))
+    return table.select(rows.names).cast(rows), flat(table["features"])
+
+
+def _content(path: Path, sha256: str) -> bytes:
     """A shard that is what its card says."""
     try:
         content = path.read_bytes()
@@ -193,7 +292,7 @@ def _read_shard(path: Path, sha256: str) -> pa.Table:
         raise DataError(f"{path}: missing or damaged; delete it and run `sersearch prep` again") from error
     if hashlib.sha256(content).hexdigest() != sha256:
         raise DataError(f"{path}: damaged (another hash than in card.json); delete it and run prep again")
-    return pq.read_table(pa.BufferReader(content))
+    return content
 
 
 def flat(column: pa.ChunkedArray) -> NDArray[Any]:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from sersearch.data.atomic import atomic
 from sersearch.data.batches import LabelSpace
+from sersearch.data.sums import check_sums, with_sums
 from sersearch.errors import DataError
 from sersearch.family import Config, HalveOnPlateau
 from sersearch.training.optim import Slots
@@ -196,21 +197,26 @@ class LaneState:
         return files | {"state.json": json.dumps(plain, indent=2, allow_nan=False).encode()}
 
     def save(self, folder: Path) -> None:
-        """Write :meth:`files` into `folder`, each whole or not at all."""
-        for name, content in self.files().items():
+        """Write :meth:`files` into `folder`, each whole or not at all, and, last, their checksums."""
+        for name, content in with_sums(self.files()).items():
             with atomic(folder / name) as temporary:
                 temporary.write_bytes(content)
 
     @classmethod
     def load(cls, folder: Path) -> LaneState:
-        """Read what :meth:`save` wrote. Raises :class:`DataError` when it isn't all there or is damaged."""
+        """Read the checkpoint in `folder`, which may lie in an object store: :meth:`files` and their checksums.
+
+        Raises :class:`DataError`, with the file's name, when it isn't all there, was altered, or has no checksums
+        (:mod:`sersearch.data.sums`): weights of which a bit was flipped would be read like any others.
+        """
+        files = check_sums(folder)
         try:
-            plain = json.loads((folder / "state.json").read_text())
-            best = load_file(folder / "model.safetensors")
-            tensors = load_file(folder / "state.safetensors")
+            plain = json.loads(files["state.json"])
+            best = load(files["model.safetensors"])
+            tensors = load(files["state.safetensors"])
             progress = Progress(**plain.pop("progress"))
             bests = {
-                metric: Best(**at, weights=load_file(folder / f"model-{metric}.safetensors"))
+                metric: Best(**at, weights=load(files[f"model-{metric}.safetensors"]))
                 for metric, at in plain.pop("bests", {}).items()
             }
             parts: dict[str, dict[str, Tensor]] = {"weights": {}, "outputs": {}, "codes": {}, "best_codes": {}}
@@ -233,8 +239,8 @@ class LaneState:
                 best_codes=parts["best_codes"],
                 bests=bests,
             )
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise DataError(f"{folder}: not a checkpoint that can be read ({error})") from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
+            raise DataError(f"{folder}: not a checkpoint that can be read ({type(error).__name__}: {error})") from error
 
 
 def _safetensors(tensors: Mapping[str, Tensor]) -> bytes:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
+import re
 import resource
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sersearch.data.atomic import write_json
+from sersearch.data.place import place
 from sersearch.data.schema import MANIFEST_SCHEMA
 from sersearch.data.table import FeatureTable
 from sersearch.errors import DataError
@@ -34,7 +38,8 @@ def write(folder: Path, shards: int = 3, seed: int = 0) -> FeatureTable:
         pq.write_table(whole.slice(rows[0], len(rows)), path)
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         frames = int(table.utterances["frames"].iloc[rows].sum())
-        parts.append({"file": path.name, "rows": len(rows), "frames": frames, "sha256": sha256})
+        size = path.stat().st_size
+        parts.append({"file": path.name, "rows": len(rows), "frames": frames, "bytes": size, "sha256": sha256})
     total = hashlib.sha256("".join(part["sha256"] for part in parts).encode()).hexdigest()
     write_json(features / "card.json", {**table.card, "hash": total, "shards": parts})
     return table
@@ -181,7 +186,10 @@ def test_a_disk_that_refuses_the_map_says_so_and_nothing_is_left(folder: Path) -
         message = refusal(folder)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert message.endswith(".npy: the map of the features cannot be written (File too large)")
+    assert message.endswith(
+        ".npy: the map of the features, which training reads, cannot be written (File too large); make room, or, of a "
+        "folder that you may only read, make a copy"
+    )
     left = {path.name for path in (folder / "spectrogram").iterdir()}
     assert not [name for name in left if ".npy" in name]
     assert len(FeatureTable.open(folder, "spectrogram")) == 12
@@ -202,8 +210,137 @@ def test_a_damaged_map_is_named_and_can_be_deleted(folder: Path, size: int) -> N
         assert len(FeatureTable.open(folder, "spectrogram")) == 12
 
 
+@pytest.mark.parametrize("name", ["rows", "frames"])
+def test_a_map_of_other_frames_than_the_card_s_is_refused(folder: Path, name: str) -> None:
+    FeatureTable.open(folder, "spectrogram")
+    write(folder.parent / "other", seed=5)
+    FeatureTable.open(folder.parent / "other", "spectrogram")
+    (path,), (theirs,) = ((root / "spectrogram").glob(f"{name}-*") for root in (folder, folder.parent / "other"))
+    path.write_bytes(theirs.read_bytes())
+    assert re.fullmatch(
+        re.escape(str(path)) + r": damaged \(\d+ frames, its card says \d+\); delete it, it is made .* from the shards",
+        refusal(folder),
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"dims": 0}, "dims: Input should be greater than 0"),
+        ({"dtype": "float31"}, "dtype: Input should be 'float32' or 'float16'"),
+        ({"shards": []}, "shards: List should have at least 1 item after validation, not 0"),
+        ({"shards": [{"file": "part-00000.parquet"}]}, "shards.0.rows: Field required"),
+        ({"shards": [{"file": "../part-00000.parquet"}]}, "shards.0.file: String should match"),
+    ],
+)
+def test_a_card_that_is_none(folder: Path, change: dict[str, object], why: str) -> None:
+    path = folder / "spectrogram" / "card.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    assert refusal(folder).startswith(f"{path}: cannot be read ({why}")
+    assert refusal(folder).endswith("); delete it and run `sersearch prep` again")
+
+
+def test_a_card_that_tells_another_size_of_a_shard_is_refused(folder: Path) -> None:
+    path = folder / "spectrogram" / "card.json"
+    card = json.loads(path.read_text())
+    card["shards"][1]["frames"] += 1
+    path.write_text(json.dumps(card))
+    shard = folder / "spectrogram" / "part-00001.parquet"
+    assert refusal(folder) == f"{shard}: not of the size that its card says; delete it and run `sersearch prep` again"
+    assert maps(folder) == []
+
+
+def test_what_killed_processes_left_of_maps_is_removed(folder: Path) -> None:
+    left = [folder / "spectrogram" / f".{name}.123.tmp" for name in ("frames-0.npy", "rows-0.arrow")]
+    for path in left:
+        path.write_bytes(b"half")
+    FeatureTable.open(folder, "spectrogram")
+    assert not [path for path in left if path.exists()]
+
+
 def test_the_card_decides_which_shards_belong_to_it(folder: Path) -> None:
     card = json.loads((folder / "spectrogram" / "card.json").read_text())
     kept = card["shards"][:2]
     write_json(folder / "spectrogram" / "card.json", {**card, "hash": "fewer", "shards": kept})
     assert len(FeatureTable.open(folder, "spectrogram")) == sum(part["rows"] for part in kept)
+
+
+# --- shards that are altered later ------------------------------------------------------------------------------------
+
+
+def altered(folder: Path) -> str:
+    """What a table that was opened before says of its shards."""
+    with pytest.raises(DataError) as error:
+        FeatureTable.open(folder, "spectrogram").check_shards()
+    return str(error.value)
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def keep_time(path: Path, change: Callable[[Path], None]) -> None:
+    before = path.stat()
+    change(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_shards_that_nobody_altered_pass_however_often_they_were_copied(folder: Path) -> None:
+    table = FeatureTable.open(folder, "spectrogram")
+    table.check_shards()
+    for path in (folder / "spectrogram").glob("part-*.parquet"):
+        path.write_bytes(path.read_bytes())
+    table.check_shards()
+
+
+def test_a_shard_that_is_altered_after_the_map_was_made_is_refused(folder: Path) -> None:
+    FeatureTable.open(folder, "spectrogram").check_shards()
+    path = folder / "spectrogram" / "part-00001.parquet"
+    flip(path)
+    assert altered(folder) == f"{path}: damaged (another hash than in card.json); delete it and run prep again"
+
+
+def test_a_shard_that_is_missing_or_of_another_size_is_refused_however_old(folder: Path) -> None:
+    FeatureTable.open(folder, "spectrogram")
+    again = f"run `sersearch prep` for the spectrogram features of {folder} again"
+    path = folder / "spectrogram" / "part-00001.parquet"
+    size = path.stat().st_size
+    keep_time(path, lambda path: path.write_bytes(path.read_bytes()[:-1]))
+    assert altered(folder) == f"{path}: {size - 1} bytes, and {size} when it was made; delete it and {again}"
+    path.unlink()
+    assert altered(folder) == f"{path}: missing; {again}, or restore the file"
+
+
+def test_of_old_shards_nothing_is_read(folder: Path) -> None:
+    """Of 100 GB that would take minutes at each resume; `sersearch data check` does."""
+    table = FeatureTable.open(folder, "spectrogram")
+    keep_time(folder / "spectrogram" / "part-00001.parquet", flip)
+    table.check_shards()
+
+
+def test_another_card_is_refused(folder: Path) -> None:
+    table = FeatureTable.open(folder, "spectrogram")
+    path = folder / "spectrogram" / "card.json"
+    card = json.loads(path.read_text())
+    card["shards"][1]["sha256"] = "0" * 64
+    path.write_text(json.dumps(card))
+    assert altered(folder).startswith(f"{path}: altered since the features were opened; run `sersearch prep` for")
+    path.write_text(json.dumps({**card, "hash": "another"}))
+    with pytest.raises(DataError, match="altered since the features were opened"):
+        table.check_shards()
+
+
+def test_in_an_object_store_sizes_are_compared(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    store = place(f"memory://table/{tmp_path.name}")
+    for path in folder.rglob("*.*"):
+        if path.is_file():
+            (store / str(path.relative_to(folder))).write_bytes(path.read_bytes())
+    FeatureTable.open(store, "spectrogram").check_shards()
+    shard = store / "spectrogram" / "part-00002.parquet"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    assert altered(store).startswith(f"{shard}: ")
+    shard.unlink()
+    assert altered(store).startswith(f"{shard}: missing")

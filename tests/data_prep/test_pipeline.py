@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -210,6 +211,20 @@ def test_descriptions_that_are_damaged_are_written_again(corpus: Path, tmp_path:
         (tmp_path / "out" / name).write_bytes(damaged)
         assert run(corpus, tmp_path / "out").hashes == made.hashes
         assert (tmp_path / "out" / name).read_bytes() == whole
+
+
+def test_a_card_of_an_earlier_version_is_written_anew_and_no_shard_is(corpus: Path, tmp_path: Path) -> None:
+    run(corpus, tmp_path / "out")
+    path = tmp_path / "out" / "spectrogram" / "card.json"
+    whole = path.read_text()
+    card = json.loads(whole)
+    for shard in card["shards"]:
+        del shard["bytes"]
+    path.write_text(json.dumps(card))
+    with pytest.raises(DataError, match=r"shards\.0\.bytes: Field required.*run `sersearch prep` again"):
+        FeatureTable.open(tmp_path / "out", "spectrogram")
+    assert run(corpus, tmp_path / "out").written == 0
+    assert path.read_text() == whole
 
 
 def test_a_shard_of_which_nothing_is_left(corpus: Path, tmp_path: Path) -> None:

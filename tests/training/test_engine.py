@@ -411,12 +411,6 @@ def test_a_truncated_checkpoint_is_named(data: TrainingData, tmp_path: Path, nam
     assert str(tmp_path) in str(error.value)
 
 
-def test_a_checkpoint_that_is_a_list_is_named(tmp_path: Path) -> None:
-    (tmp_path / "state.json").write_text("[]")
-    with pytest.raises(DataError, match="not a checkpoint that can be read"):
-        LaneState.load(tmp_path)
-
-
 def test_noisy_development_labels_are_watched_and_never_selected_by() -> None:
     table = make_table(conditions=("snr5",))
     protocol = Protocol("loso", test_speaker="s0", unlabeled_condition="snr5")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
 
+from sersearch.data.place import place
+from sersearch.data.sums import SUMS, with_sums
 from sersearch.errors import DataError
 from sersearch.families.aae.config import AAEConfig
 from sersearch.family import HalveOnPlateau
@@ -79,7 +80,12 @@ def test_a_checkpoint_comes_back_bit_for_bit_and_is_no_pickle(tmp_path: Path) ->
     ):
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(t, theirs[n]) for n, t in ours.items())
-    assert {p.suffix for p in tmp_path.iterdir()} == {".safetensors", ".json"}
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "SHA256SUMS",
+        "model.safetensors",
+        "state.json",
+        "state.safetensors",
+    ]
 
 
 def test_a_checkpoint_is_a_copy() -> None:
@@ -89,19 +95,68 @@ def test_a_checkpoint_is_a_copy() -> None:
     assert state.weights["w"].tolist() == [0.0] * 3
 
 
-@pytest.mark.parametrize("damage", ["state.json", "model.safetensors", "state.safetensors", "text", "field"])
-def test_a_damaged_checkpoint_is_named(tmp_path: Path, damage: str) -> None:
-    lane().state("aae").save(tmp_path)
-    if damage == "text":
-        (tmp_path / "state.json").write_text("{")
-    elif damage == "field":
-        content = json.loads((tmp_path / "state.json").read_text())
-        (tmp_path / "state.json").write_text(json.dumps({**content, "progress": {"epochs": 3}}))
-    else:
-        (tmp_path / damage).unlink()
+def damaged(folder: Path, **content: bytes | None) -> Path:
+    """A checkpoint that was written with this `content` in place of its own; None: without the file."""
+    files = lane().state("aae").files() | {name.replace("_", "."): data for name, data in content.items()}
+    for name, data in with_sums({name: data for name, data in files.items() if data is not None}).items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"state_json": None},
+        {"model_safetensors": None},
+        {"state_safetensors": None},
+        {"state_json": b"{"},
+        {"state_json": b"[]"},
+        {"state_json": b"\xff"},
+        {"state_json": b'{"progress": {"epochs": 3}}'},
+        {"model_safetensors": b""},
+        {"state_safetensors": b"no tensors"},
+    ],
+)
+def test_what_is_no_checkpoint_though_its_sums_are_right_is_named(
+    tmp_path: Path, content: dict[str, bytes | None]
+) -> None:
     with pytest.raises(DataError, match="not a checkpoint that can be read") as error:
-        LaneState.load(tmp_path)
+        LaneState.load(damaged(tmp_path, **content))
     assert str(tmp_path) in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "state.safetensors", "state.json"])
+@pytest.mark.parametrize("where", [0.0, 0.5, 0.999])
+def test_a_flipped_bit_is_refused_with_the_file_s_name(tmp_path: Path, name: str, where: float) -> None:
+    lane().state("aae").save(tmp_path)
+    content = bytearray((tmp_path / name).read_bytes())
+    content[int(where * len(content))] ^= 1
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match="cut off or altered since it was written") as error:
+        LaneState.load(tmp_path)
+    assert str(error.value).startswith(f"{tmp_path / name}: ")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "state.safetensors", "state.json", SUMS])
+def test_a_checkpoint_that_is_not_all_there_is_refused(tmp_path: Path, name: str) -> None:
+    lane().state("aae").save(tmp_path)
+    (tmp_path / name).unlink()
+    with pytest.raises(DataError, match="missing") as error:
+        LaneState.load(tmp_path)
+    assert str(error.value).startswith(f"{tmp_path / name}: ")
+
+
+def test_a_checkpoint_may_lie_in_an_object_store(tmp_path: Path) -> None:
+    subject, store = lane(), place(f"memory://checkpoints/{tmp_path.name}")
+    epoch(subject, 0.3)
+    state = subject.state("aae")
+    state.save(store)
+    loaded = LaneState.load(store)
+    assert (loaded.progress, loaded.config) == (state.progress, state.config)
+    assert all(torch.equal(tensor, loaded.weights[name]) for name, tensor in state.weights.items())
+    (store / "model.safetensors").write_bytes(b"")
+    with pytest.raises(DataError, match=r"model\.safetensors: cut off or altered"):
+        LaneState.load(store)
 
 
 def noise(seed: int = 1, epoch: int = 2, step: int = 3, phase: int = 0, training: bool = True) -> StepNoise:
