@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from sersearch.data.schema import Rejected, Utterance
 from sersearch.errors import DataError
@@ -72,6 +72,12 @@ def wavs_below(folder: Path, layout: str) -> list[str]:
 def _stop(error: OSError) -> None:
     """What `os.walk` does about a folder that cannot be listed, which it would pass over."""
     raise DataError(f"{error.filename}: cannot be listed ({error.strerror})") from error
+
+
+def is_below(path: str | PurePosixPath) -> bool:
+    """Whether a name from a list leads to what lies below the list's folder, as far as names tell."""
+    path = PurePosixPath(path)
+    return not path.is_absolute() and ".." not in path.parts
 
 
 def required_file(path: Path, layout: str) -> Path:

@@ -53,12 +53,12 @@ def check_names(out: Path, names: set[str]) -> None:
 
 def rejected_earlier(out: Path, features: Sequence[str]) -> list[Rejected]:
     """What other feature sets in `out` than `features` could not use."""
+    others = {path.parent.name for path in out.glob("*/card.json")} - set(features)
     try:
         rows = read_parquet(out / "rejected.parquet").to_pylist()
-    except (OSError, pa.ArrowException):
-        return []
-    others = {path.parent.name for path in out.glob("*/card.json")} - set(features)
-    return [Rejected(**row) for row in rows if row["features"] in others]
+        return [Rejected(**row) for row in rows if row["features"] in others]
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
+        return []  # missing or damaged
 
 
 def check_rejected(

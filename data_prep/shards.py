@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,11 +21,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sersearch.audio import RATE, VISUAL, extractor_from_card, load_audio, mix, visual_from_card
+from sersearch.cluster import prepare, ray_session
 from sersearch.data.atomic import atomic, write_json
 from sersearch.data.place import place
 from sersearch.data.schema import Rejected, feature_schema, feature_type
 from sersearch.data.table import flat
-from sersearch.errors import AudioError, ConfigError
+from sersearch.errors import AudioError
 
 DECISIVE = ("path", "start", "end", "noise", "noise_start", "snr")
 """Columns that decide what an utterance sounds like."""
@@ -128,7 +126,7 @@ class Part:
     def entry(self) -> dict[str, Any]:
         """The part's line in the feature set's card."""
         record = self.record()
-        return {"file": self.path.name, "rows": record["rows"], "frames": record["frames"], "sha256": record["sha256"]}
+        return {"file": self.path.name, **{name: record[name] for name in ("rows", "frames", "bytes", "sha256")}}
 
     def rejected(self) -> list[Rejected]:
         """The rows that could not be used."""
@@ -328,9 +326,10 @@ def run_tasks(tasks: list[Task], workers: int | None, address: str | None) -> It
 
     A failure that no row explains (a full disk) is an OSError; the shards written so far stay.
     """
+    prepare(address)
     import ray
 
-    with _ray(workers, address):
+    with ray_session(address, num_cpus=workers):
         write = ray.remote(num_cpus=1, max_retries=TRIES - 1)(_write)
         # Long ones first: no worker waits at the end for one that began late.
         pending = [write.remote(_to_json(task)) for task in sorted(tasks, key=lambda task: -task.size)]
@@ -367,25 +366,3 @@ def _write(task: str) -> tuple[int, int, float, str]:
         return *_from_json(task).write(), ""
     except OSError as error:
         return 0, 0, 0.0, str(error)
-
-
-@contextmanager
-def _ray(workers: int | None, address: str | None) -> Iterator[None]:
-    """A Ray to run in: the one that is there, that of `address` or RAY_ADDRESS, or a quiet one of our own."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the behaviour that Ray announces as its default
-    import ray
-
-    ours = not ray.is_initialized()
-    if ours:
-        cluster = address or os.environ.get("RAY_ADDRESS")
-        local: dict[str, Any] = {"address": "local", "num_cpus": workers, "include_dashboard": False}
-        try:
-            ray.init(**({"address": cluster} if cluster else local), log_to_driver=False, logging_level=logging.ERROR)
-        except ConnectionError as error:
-            raise ConfigError(f"--address {cluster}: no Ray cluster answers there ({error})") from None
-    try:
-        yield
-    finally:
-        if ours:
-            ray.shutdown()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -18,12 +19,14 @@ from data_prep.check import feature_sets
 from sersearch.data.atomic import atomic
 from sersearch.data.place import read_parquet
 from sersearch.data.schema import MANIFEST_SCHEMA
-from sersearch.errors import DataError
+from sersearch.errors import DataError, printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAGE = "data.html"
+MALFORMED = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+SHOWN, LONGEST = 40, 30  # names, of emotions say, and characters of one in a plot
 ATTRIBUTES = ("valence", "activation", "dominance")
 
 
@@ -41,8 +44,10 @@ class Contents:
     def of(cls, root: Path) -> Contents:
         """Read the prepared corpus in `root`. Raises :class:`DataError` for what is none, or damaged."""
         try:
-            return cls._of(root)
-        except (OSError, ValueError, pa.ArrowException) as error:
+            contents = cls._of(root)
+            contents.facts()  # what is missing in its cards is said now
+            return contents
+        except (OSError, *MALFORMED, pa.ArrowException) as error:
             raise DataError(f"{root}: cannot be read ({error}); `sersearch data check {root}` tells more") from error
 
     @classmethod
@@ -51,13 +56,14 @@ class Contents:
         manifest = read_parquet(root / "manifest.parquet")
         if manifest.schema.names != MANIFEST_SCHEMA.names:
             raise DataError(f"{root}: prepared by another version of sersearch; run `sersearch prep` again")
-        rows = manifest.to_pandas()
+        rows = manifest.cast(MANIFEST_SCHEMA).to_pandas()
         durations: dict[str, float] = {}
         for name in names:
             for path in sorted((root / name).glob("part-*.parquet")):
                 found = read_parquet(path, columns=["id", "duration"])
                 durations |= dict(zip(found["id"].to_pylist(), found["duration"].to_pylist(), strict=True))
         rows["duration"] = rows["id"].map(durations).astype(float)
+        rows = rows.replace([np.inf, -np.inf], np.nan)  # of which no plot can be drawn
         reasons = read_parquet(root / "rejected.parquet")["reason"].to_pylist()
         cards = {name: _json(root / name / "card.json") for name in names}
         return cls(root, _json(root / "corpus.json"), rows, cards, Counter(map(_kind, reasons)))
@@ -85,7 +91,7 @@ class Contents:
             facts[f"features: {name}"] = _card(card) if card else "unfinished: run `sersearch prep` again"
         for reason, count in self.rejected.most_common():
             facts[f"rejected: {reason}"] = str(count)
-        return {name: value for name, value in facts.items() if value}
+        return {printable(name): printable(value) for name, value in facts.items() if value}
 
 
 def write_page(contents: Contents) -> Path:
@@ -123,7 +129,8 @@ def _kind(reason: str) -> str:
 
 def _counts(values: pd.Series, missing: str) -> str:
     counts = values.astype(object).where(values.notna(), missing).value_counts()
-    return ", ".join(f"{name} {count}" for name, count in counts.items())
+    shown = [f"{name} {count}" for name, count in counts.head(SHOWN).items()]
+    return ", ".join([*shown, f"and {len(counts) - SHOWN} more"] if len(counts) > SHOWN else shown)
 
 
 def _card(card: dict[str, Any]) -> str:
@@ -150,8 +157,8 @@ def _durations(rows: pd.DataFrame) -> Figure:
 
 def _emotions(rows: pd.DataFrame) -> Figure:
     figure, (axes,) = _figure()
-    counts = rows["emotion"].value_counts().sort_index()
-    axes.barh([str(name) for name in counts.index], counts.to_numpy(), color="tab:blue")
+    counts = rows["emotion"].value_counts().head(SHOWN).sort_index()
+    axes.barh([printable(str(name))[:LONGEST] for name in counts.index], counts.to_numpy(), color="tab:blue")
     for label in axes.get_yticklabels():
         label.set_parse_math(False)
     axes.invert_yaxis()

@@ -47,6 +47,14 @@ class BundleError(SersearchError):
     """An exported model cannot be loaded."""
 
 
+def printable(text: str) -> str:
+    """`text`, of several lines maybe, with what cannot be printed written out: an escape character is \\x1b.
+
+    For what is shown in a terminal, which obeys such characters, whoever wrote them into a name.
+    """
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
 def one_of(value: object, valid: Iterable[str]) -> str:
     """The second half of an error on a name: the nearest valid name, if any, and all of them."""
     names = sorted(valid)

@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from sersearch.data.atomic import atomic, write_json
@@ -34,7 +34,7 @@ from sersearch.family import Batch, Family, ModelSpec
 from sersearch.provenance import versions
 
 if TYPE_CHECKING:
-    from sersearch.audio import Extractor
+    from sersearch.audio import Extractor, Visual
     from sersearch.study import Study, TrialRecord
     from sersearch.training.lane import Weights
 
@@ -43,6 +43,8 @@ _READABLE = (1, 2, 3)
 """Format 1 knew classes only, and one way of padding; format 2 a single input."""
 BATCH = 64
 """Segments that go through the model at once: bounds the memory that an hour-long file takes."""
+MOST_PARAMETERS, MOST_INPUTS = 2**28, 2**24
+"""Numbers of a model, 1 GiB, and of an input of it: the papers' have up to 9 million, and 0.3 million."""
 
 
 def export_bundle(study: Study, out: Path | str, trial: int | None = None, metric: str | None = None) -> Path:
@@ -67,7 +69,8 @@ def write_bundle(predictor: Predictor, out: Path | str) -> Path:
     temporary, old = (out.with_name(f".{out.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
     try:
         with atomic(temporary / "model.safetensors") as weights:
-            save_file({name: tensor.contiguous() for name, tensor in predictor.model.state_dict().items()}, weights)
+            # Not save_file, which on a full disk raises what is no OSError.
+            weights.write_bytes(save({n: tensor.contiguous() for n, tensor in predictor.model.state_dict().items()}))
         write_json(temporary / "bundle.json", predictor.card)
         if out.exists():
             out.rename(old)
@@ -140,8 +143,7 @@ class FurtherInput:
         """From what bundle.json holds; ValueError for moments that aren't the features'."""
         view, normaliser = SegmentView(**values["view"]), Normaliser.from_dict(values["normaliser"])
         made = cls(view, normaliser, values["features"])
-        if normaliser.mean.shape != (made.dims,) or normaliser.std.shape != (made.dims,):
-            raise ValueError(f"a normaliser of {normaliser.mean.size} dimensions for {made.dims} features")
+        _check_input(view, normaliser, made.dims)
         return made
 
     @property
@@ -179,14 +181,17 @@ class Predictor:
         """
         folder = Path(folder)
         card = _read_card(folder)
+        path = folder / "model.safetensors"
+        if not path.is_file():
+            raise BundleError(f"{path}: cannot be read (no such file); export the model again")
         try:
-            weights = load_file(folder / "model.safetensors")
+            weights = load_file(path)
         except (OSError, SafetensorError) as error:
-            raise BundleError(
-                f"{folder}/model.safetensors: cannot be read ({error}); export the model again"
-            ) from error
+            raise BundleError(f"{path}: cannot be read ({error}); export the model again") from error
         predictor = cls.build(str(folder), card, weights)
-        predictor.extractor  # noqa: B018  a feature set that cannot be made here is an error now, not at the first file
+        # A feature set that cannot be made here is an error now, not at the first file.
+        predictor.extractor  # noqa: B018
+        predictor.readers  # noqa: B018
         return predictor
 
     @classmethod
@@ -216,20 +221,18 @@ class Predictor:
             labels, normaliser = LabelSpace.from_dict(card["labels"]), Normaliser.from_dict(card["normaliser"])
             view, dims = SegmentView(**card["view"]), int(card["features"]["dims"])
             _check_labels(labels)
+            _check_input(view, normaliser, dims)
             further = {name: FurtherInput.from_dict(values) for name, values in card.get("companions", {}).items()}
             shapes = {name: (own.dims, own.view.frames) for name, own in further.items()}
             if shapes.keys() != family.companions.keys():
                 raise ValueError(f"inputs: {', '.join(shapes) or 'none'} beside the first")
-            model = family.build(config, ModelSpec(dims=dims, frames=view.frames, labels=labels, companions=shapes))
+            spec = ModelSpec(dims=dims, frames=view.frames, labels=labels, companions=shapes)
+            _check_fit(where, weights, _shapes(family, config, spec))
+            model = family.build(config, spec)
         except ConfigError as error:
             raise BundleError(f"{where}: {error}") from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BundleError(f"{where}: bundle.json is incomplete or damaged ({error!r}); export it again") from error
-        if normaliser.mean.shape != (dims,) or normaliser.std.shape != (dims,):
-            raise BundleError(
-                f"{where}: the normaliser has {normaliser.mean.size} dimensions, the features have {dims}"
-            )
-        _check_fit(where, weights, model.state_dict())
         model.load_state_dict(dict(weights))
         return cls(family, config, labels, view, normaliser, model.eval(), card, further)
 
@@ -239,6 +242,16 @@ class Predictor:
         from sersearch.audio import extractor_from_card
 
         return extractor_from_card(self.card["features"])
+
+    @cached_property
+    def readers(self) -> dict[str, Visual]:
+        """Of the files of further inputs, by input; BundleError when this version has not got one."""
+        from sersearch.audio import visual_from_card
+
+        found = {name: (own.features, visual_from_card(own.features)) for name, own in self.companions.items()}
+        if missing := [card.get("features") for card, reader in found.values() if reader is None]:
+            raise BundleError(f"the model needs features called {missing[0]!r}, unknown here")
+        return {name: reader for name, (_, reader) in found.items() if reader is not None}
 
     @torch.inference_mode()
     def outputs(self, matrix: np.ndarray, further: Mapping[str, np.ndarray | None] | None = None) -> Tensor:
@@ -270,9 +283,10 @@ class Predictor:
     def predict(self, path: Path | str, visual: Path | None = None) -> Prediction:
         """The emotion, or its attributes, in an audio file, and the file of its `visual` features.
 
-        Raises :class:`AudioError` when a file cannot be used, :class:`BundleError` for a model without visual input.
+        Raises :class:`AudioError` when a file cannot be used, :class:`BundleError` for a model without visual input,
+        and for one whose outputs are not finite.
         """
-        from sersearch.audio import RATE, load_audio, visual_from_card
+        from sersearch.audio import RATE, load_audio
 
         samples = load_audio(path)
         matrix = self.extractor(samples)
@@ -280,10 +294,12 @@ class Predictor:
         if visual is not None:
             if "visual" not in self.companions:
                 raise BundleError(f"{self.family.name} models have no visual input; leave --visual out")
-            reader = visual_from_card(self.companions["visual"].features)
-            assert reader is not None
-            further["visual"] = reader.read(visual)
+            further["visual"] = self.readers["visual"].read(visual)
         values = self.outputs(matrix, further).tolist()
+        if not all(map(math.isfinite, values)):
+            raise BundleError(
+                f"{path}: the model's outputs for it are not finite; choose another trial, or train it anew"
+            )
         outputs = dict(zip(self.labels.emotion or self.labels.attributes, values, strict=True))
         classes = bool(self.labels.emotion)
         return Prediction(
@@ -298,10 +314,12 @@ class Predictor:
 
     def _batches(self, matrix: np.ndarray, further: Mapping[str, np.ndarray | None]) -> Iterator[Batch]:
         """Normalised segments: what `Segments.batch` gives in training."""
-        x_STD = torch.from_numpy(self.normaliser(self.view.cut(matrix, self.normaliser.mean)))
+        mean, starts = self.normaliser.mean, self.view.starts(len(matrix))
         own = {name: companion.segment(further.get(name)) for name, companion in self.companions.items()}
-        for x_BDT in torch.split(x_STD.transpose(1, 2).contiguous(), BATCH):
-            yield {"x": x_BDT} | {name: segment.expand(len(x_BDT), -1, -1) for name, segment in own.items()}
+        for first in range(0, len(starts), BATCH):
+            cut = [self.view.segment(matrix, start, mean) for start in starts[first : first + BATCH]]
+            x_BDT = torch.from_numpy(self.normaliser(np.stack(cut))).transpose(1, 2).contiguous()
+            yield {"x": x_BDT} | {name: segment.expand(len(cut), -1, -1) for name, segment in own.items()}
 
 
 def _best(checkpoint: Path, metric: str) -> tuple[int, Weights]:
@@ -321,7 +339,7 @@ def _context(study: Study) -> dict[str, Any]:
         context = json.loads(path.read_text("utf-8"))
         known = {name: context[name] for name in ("features", "normaliser", "labels", "target")}
         return known | {"companions": context.get("companions", {})}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StudyError(
             f"{path}: cannot be read ({error}), so the trial's input is unknown; run the study again"
         ) from error
@@ -362,7 +380,7 @@ def _read_card(folder: Path) -> dict[str, Any]:
         raise BundleError(f"{folder} is not a bundle ({what}); `sersearch export STUDY --out {folder}` makes one")
     try:
         card = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{path}: cannot be read ({error}); export the model again") from error
     if not isinstance(card, dict) or card.get("format") not in _READABLE:
         seen = card.get("format") if isinstance(card, dict) else "none"
@@ -375,13 +393,46 @@ def _check_labels(labels: LabelSpace) -> None:
     attributes = len(labels.attributes)
     if bool(labels.emotion) == bool(attributes) or not len(labels.mean) == len(labels.std) == attributes:
         raise ValueError("labels: expected the classes of emotion, or attributes with a mean and a std each")
+    for name in (*labels.emotion, *labels.attributes):
+        if not isinstance(name, str) or not name.isprintable():
+            raise ValueError(f"labels: expected names that can be printed, found {name!r}")
+    if not np.isfinite([*labels.mean, *labels.std]).all():
+        raise ValueError("labels: their moments are not finite")
 
 
-def _check_fit(where: str, weights: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> None:
-    problems = [f"{name} is missing" for name in sorted(model.keys() - weights.keys())]
-    problems += [f"{name} is not in the model" for name in sorted(weights.keys() - model.keys())]
-    for name in sorted(model.keys() & weights.keys()):
-        seen, expected = tuple(weights[name].shape), tuple(model[name].shape)
+def _check_input(view: SegmentView, normaliser: Normaliser, dims: int) -> None:
+    """Refuse an input that no file could be made into, or that would take all memory."""
+    chunks = 1 if view.chunks is None else view.chunks
+    if not all(type(number) is int and number >= 1 for number in (dims, view.frames, view.hop, chunks)):
+        raise ValueError(f"view: expected whole numbers from 1, found {view} of {dims} features")
+    if view.pad not in (known := get_args(get_type_hints(SegmentView)["pad"])):
+        raise ValueError(f"view: pad is {view.pad!r}; {one_of(view.pad, known)}")
+    if dims * view.frames * chunks > MOST_INPUTS:
+        raise ValueError(f"view: an input of {dims * view.frames * chunks} numbers; expected at most {MOST_INPUTS}")
+    if normaliser.mean.shape != (dims,) or normaliser.std.shape != (dims,):
+        raise ValueError(f"the normaliser has {normaliser.mean.size} dimensions, the features have {dims}")
+    if not (np.isfinite(normaliser.mean).all() and np.isfinite(normaliser.std).all() and (normaliser.std > 0).all()):
+        raise ValueError("normaliser: expected finite means and positive deviations")
+
+
+def _shapes(family: Family, config: Any, spec: ModelSpec) -> dict[str, torch.Size]:
+    """The shapes of a model's tensors, of which none is made. Raises :class:`ConfigError` for one that is too large."""
+    try:
+        with torch.device("meta"):
+            shapes = {name: tensor.shape for name, tensor in family.build(config, spec).state_dict().items()}
+        total = float(sum(map(math.prod, shapes.values())))
+    except (RuntimeError, TypeError, OverflowError):  # PyTorch has no number for so many
+        total = math.inf
+    if total > MOST_PARAMETERS:
+        raise ConfigError(f"the config makes a model of {total:.2g} parameters; expected at most {MOST_PARAMETERS:.2g}")
+    return shapes
+
+
+def _check_fit(where: str, weights: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) -> None:
+    problems = [f"{name} is missing" for name in sorted(shapes.keys() - weights.keys())]
+    problems += [f"{name} is not in the model" for name in sorted(weights.keys() - shapes.keys())]
+    for name in sorted(shapes.keys() & weights.keys()):
+        seen, expected = tuple(weights[name].shape), tuple(shapes[name])
         if seen != expected:
             problems.append(f"{name} has shape {seen}, expected {expected}")
     if problems:

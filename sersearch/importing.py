@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile, is_zipfile
 
 import numpy as np
 import torch
@@ -39,6 +40,9 @@ _LAYERS = {
 }
 """The authors' linear layers, and ours. Convolutions and batch norms are numbered alike."""
 
+MOST_BYTES = 2**16
+"""Of a .mat file of moments, which hold 128 numbers; it may be compressed, at most a thousand times."""
+
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -60,7 +64,8 @@ def import_deepemocluster(checkpoint: Path, moments: Path, out: Path, attribute:
     card["imported"] = {"checkpoint": checkpoint.name, "sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest()}
     dims, frames = card["features"]["dims"], card["view"]["frames"]
     spec = ModelSpec(dims=dims, frames=frames, labels=LabelSpace.from_dict(card["labels"]))
-    shapes = {name: tensor.shape for name, tensor in FAMILY.build(config, spec).state_dict().items()}
+    with torch.device("meta"):  # only shapes: nothing is allocated for what a checkpoint claims
+        shapes = {name: tensor.shape for name, tensor in FAMILY.build(config, spec).state_dict().items()}
     weights = _converted(checkpoint, theirs, shapes)
     return write_bundle(Predictor.build(str(checkpoint), card, weights), out)
 
@@ -87,6 +92,7 @@ def _not_theirs(checkpoint: Path, why: str) -> str:
 def _read(checkpoint: Path) -> dict[str, Tensor]:
     """The checkpoint's tensors by the authors' names, without the `module.` of nn.DataParallel."""
     try:
+        _check_packed(checkpoint)
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         harmful = "GLOBAL" in str(error)  # a pickle's word for a function or a class
@@ -94,7 +100,16 @@ def _read(checkpoint: Path) -> dict[str, Tensor]:
         raise BundleError(_not_theirs(checkpoint, why)) from error
     except OSError as error:
         raise BundleError(f"{checkpoint}: cannot be read ({error.strerror})") from error
-    except (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (
+        RuntimeError,
+        EOFError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        MemoryError,
+        BadZipFile,
+    ) as error:
         raise BundleError(_not_theirs(checkpoint, "damaged, or no checkpoint")) from error
     weights = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(weights, Mapping) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
@@ -106,10 +121,24 @@ def _read(checkpoint: Path) -> dict[str, Tensor]:
     return named
 
 
+def _check_packed(checkpoint: Path) -> None:
+    """Refuse a zip whose members hold more than it: PyTorch compresses none, and lets none lie in another's place."""
+    if not is_zipfile(checkpoint):
+        return
+    with ZipFile(checkpoint) as packed:
+        size = sum(member.file_size for member in packed.infolist())
+    if size > checkpoint.stat().st_size:
+        raise BundleError(
+            _not_theirs(checkpoint, f"{checkpoint.stat().st_size} bytes that unpack to {size}; PyTorch packs no closer")
+        )
+
+
 def _fault(tensor: Tensor, *, counts: bool) -> str | None:
     """What keeps `tensor` from being weights, or a counter if it `counts`; None: nothing."""
     if tensor.layout != torch.strided or tensor.is_nested or tensor.device.type != "cpu":
         return "is no dense tensor"
+    if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+        return f"claims a shape of {tuple(tensor.shape)}, more than is stored"
     if tensor.dtype not in ((torch.int64,) if counts else _FLOATS):
         return f"holds {tensor.dtype}, expected {'integers' if counts else 'floating-point numbers'}"
     return None if tensor.float().isfinite().all() else "has numbers that are not finite"
@@ -194,9 +223,11 @@ def _moment(moments: Path, what: str, which: str, size: int) -> np.ndarray:
             f"{path}: not there; expected the folder of the authors' moments (NormTerm), with feat_norm_means.mat, "
             "feat_norm_stds.mat and the same of the attribute"
         )
+    if path.stat().st_size > MOST_BYTES:
+        raise BundleError(f"{path}: {path.stat().st_size} bytes for {size} numbers; expected at most {MOST_BYTES}")
     try:
         content = loadmat(path)
-    except (MatReadError, OSError, ValueError, TypeError, NotImplementedError, LookupError) as error:
+    except (MatReadError, OSError, ValueError, TypeError, NotImplementedError, LookupError, MemoryError) as error:
         raise BundleError(f"{path}: not a .mat file that can be read ({error})") from error
     found = np.asarray(content.get("normal_para", ()))
     if found.dtype.kind not in "buif":

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 PREDICTIONS = "dev_predictions.csv"
 """In a checkpoint, the development predictions of the best epoch."""
 
+MOST = 64
+"""Classes that a picture has room for."""
+
 _LEADING = ["id", "label", "predicted"]
 _SUFFIX = "_predicted"
 
@@ -121,6 +124,8 @@ def read_predictions(path: Path, condition: str | None = None) -> Confusion | Sc
         raise DataError(f"{path}: cannot be read ({error})") from error
     if header[1:2] == ["condition"]:
         del header[1]
+    if len(header) > len(_LEADING) + MOST:
+        raise DataError(f"{path}: {len(header)} columns; a picture has room for {MOST} classes")
     attributes = tuple(header[1::2])
     if attributes and header == ["id", *(column for name in attributes for column in (name, name + _SUFFIX))]:
         return _scatter(path, attributes, rows)
@@ -152,6 +157,8 @@ def _scatter(path: Path, attributes: tuple[str, ...], rows: Sequence[dict[str, s
     except (ValueError, TypeError) as error:
         raise DataError(f"{path}: {error}; expected a number for each attribute") from None
     pairs = pairs.reshape(-1, len(attributes), 2)
+    if not (np.abs(pairs) < 1e30).all():
+        raise DataError(f"{path}: expected a number for each attribute; found some that are NaN, infinite or near that")
     return Scatter(attributes, pairs[..., 0], pairs[..., 1])
 
 
@@ -213,7 +220,8 @@ def _draw_scatter(scatter: Scatter) -> Figure:
         axes.set_aspect("equal")
         axes.set_xlabel("true")
         axes.set_ylabel("predicted")
-        axes.set_title(f"{name}: CCC {agreement:.3f}, {len(truth)} utterances", fontsize=9)
+        title = axes.set_title(f"{name}: CCC {agreement:.3f}, {len(truth)} utterances", fontsize=9)
+        title.set_parse_math(False)
     return figure
 
 

@@ -26,7 +26,9 @@ def versions() -> dict[str, str]:
 
 def git_commit(path: Path) -> str | None:
     """The commit checked out at `path`, with `-dirty` after it when tracked files differ; None outside a repository."""
-    command = ["git", "-C", str(path), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    # Without the programs that a repository of a stranger, in which sersearch is run, may name to watch its files.
+    command = ["git", "-c", "core.fsmonitor=false", "-C", str(path)]
+    command += ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -21,7 +21,9 @@ from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from data_prep.reading import Reading, required_file
+import yaml
+
+from data_prep.reading import Reading, is_below, required_file
 from sersearch.data.schema import GENDERS, Rejected, Utterance, utterance_id
 from sersearch.errors import ConfigError, DataError
 
@@ -30,6 +32,7 @@ LAYOUT = "a database in audformat has db.yaml"
 ATTRIBUTES = {"activation": ("activation", "arousal"), "valence": ("valence",), "dominance": ("dominance",)}
 LABELS = {"emotion": ("emotion",), **ATTRIBUTES}
 CHOOSE = "choose by table=NAME, with * for several"
+MOST_VALUES = 1_000_000  # of a header, what its aliases stand for counted each time
 SPLIT = {"train": "train", "dev": "dev", "test": "test"}  # an audformat split may be of another type, too
 
 Values = dict[Hashable, Any]  # by file, or by file, start and end
@@ -42,15 +45,22 @@ def read(root: Path, *, table: str | None = None) -> Reading:
     Left out, each label is read from the one table that holds it for all splits or, if there is none, from one table
     a split. Speakers, genders and sentences may stand in any table.
 
-    Raises :class:`DataError` where the choice of a table or a column is not clear, with the list of all, and
-    :class:`ConfigError` where a package is missing.
+    Raises :class:`DataError` where the choice of a table or a column is not clear, with the list of all, for a header
+    or a table that could run code, and :class:`ConfigError` where a package is missing.
     """
-    if str(root).startswith("audb:"):
+    fetched = str(root).startswith("audb:")
+    if fetched:
         root = _fetch(str(root).removeprefix("audb:"))
-    required_file(root / "db.yaml", LAYOUT)
+    header = required_file(root / "db.yaml", LAYOUT)
     package = _package("audformat")
     try:
+        _check_header(header)
+        database = package.Database.load(str(root), load_data=False)
+        if not fetched:  # audb keeps pickles that it has made itself
+            _check_tables(root, [*database.tables, *database.misc_tables])
         database = package.Database.load(str(root), load_data=True)
+    except DataError:
+        raise
     except Exception as error:  # whatever the header and the tables make YAML, pandas and audformat raise
         raise DataError(f"{root}: not a database that audformat can load ({error})") from error
     chosen = _chosen(database, root, table)
@@ -67,7 +77,9 @@ def read(root: Path, *, table: str | None = None) -> Reading:
     for row in package.utils.union([database[name].index for name in chosen]):
         utterance = _utterance(row, fields)
         path = utterance.path
-        if not utterance.speaker:
+        if not is_below(path):
+            rejected.append(Rejected(utterance.id, path, "its file does not lie below the database's folder"))
+        elif not utterance.speaker:
             rejected.append(Rejected(utterance.id, path, "no speaker"))
         elif (root / path).is_file():
             utterances.append(utterance)
@@ -85,6 +97,36 @@ def _fetch(name: str) -> Path:
         raise DataError(
             f"audb:{name}: audb cannot fetch it ({error}); it needs the network, and a name that audb.available() lists"
         ) from error
+
+
+def _check_header(path: Path) -> None:
+    """Refuse a header that is more than plain values: audformat's own loader would run what a tag says.
+
+    Also one whose aliases stand for far more than it holds. Raises what YAML raises, too.
+    """
+    values, count = [yaml.load(path.read_text("utf-8"), yaml.CSafeLoader)], 0
+    while values:
+        match values.pop():
+            case dict() as held:
+                values += held.values()
+            case list() | tuple() | set() as held:
+                values += held
+        count += 1
+        if count > MOST_VALUES:
+            raise DataError(f"{path}: its aliases stand for more than {MOST_VALUES} values; write out what they mean")
+
+
+def _check_tables(root: Path, tables: list[str]) -> None:
+    """Refuse pickled tables, which audformat prefers to others: to read a pickle is to run what is in it."""
+    for table in tables:
+        if not is_below(table):
+            raise DataError(f"{root / 'db.yaml'}: a table called {table!r}, which leads out of the folder")
+        pickled = root / f"db.{table}.pkl"
+        if pickled.exists():
+            raise DataError(
+                f"{pickled}: a pickle, which can run code as it is read; delete it, and where there is no {table} in "
+                "CSV or Parquet, have the database saved so"
+            )
 
 
 def _package(name: str) -> Any:

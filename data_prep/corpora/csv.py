@@ -25,7 +25,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
-from data_prep.reading import Reading
+from data_prep.reading import Reading, is_below
 from sersearch.data.schema import GENDERS, SPLITS, Rejected, Utterance, utterance_id
 from sersearch.errors import DataError, one_of
 
@@ -142,7 +142,7 @@ def _utterance(row: dict[str, str], corpus: str) -> tuple[Utterance | None, list
     path = PurePosixPath(row.get("path", ""))
     if not path.name:
         return None, [*wrong, f"path {row['path']!r} is no file"] if "path" in row else wrong
-    if path.is_absolute() or ".." in path.parts:
+    if not is_below(path):
         wrong.append(f"path {row['path']!r} does not lie below the CSV file's folder")
     span = f"_{start or 0:.12g}-{end:.12g}" if end is not None else f"_{start:.12g}" if start is not None else ""
     utterance = Utterance(

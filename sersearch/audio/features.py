@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any, Protocol
 
 import numpy as np
@@ -43,6 +44,9 @@ FEATURES: dict[str, Callable[..., Extractor]] = {
 }
 
 
+NEAR = 4
+"""Factor by which a parameter of a card may differ from the standard one."""
+
 VISUAL: dict[str, type[Visual]] = {made.name: made for made in (OpenFace, Embeddings)}
 """Sets that are read from files beside the audio."""
 
@@ -55,9 +59,19 @@ def extractor(name: str) -> Extractor:
 
 
 def visual_from_card(card: Mapping[str, Any]) -> Visual | None:
-    """The visual set that wrote `card`; None for an audio extractor's."""
+    """The visual set that wrote `card`; None for an audio extractor's.
+
+    Raises :class:`BundleError` when this version of sersearch knows no such set.
+    """
     made = VISUAL.get(str(card.get("features")))
-    return None if made is None else made(**card["parameters"])
+    if made is None:
+        return None
+    try:
+        visual = made(**card["parameters"])
+        _check_near(visual, made(dims=card["dims"]))
+    except (TypeError, KeyError) as error:
+        raise BundleError(f"the model's {made.name} features have parameters unknown here ({error})") from None
+    return visual
 
 
 def extractor_from_card(card: Mapping[str, Any]) -> Extractor:
@@ -66,13 +80,14 @@ def extractor_from_card(card: Mapping[str, Any]) -> Extractor:
     Raises :class:`BundleError` when this version of sersearch cannot make exactly those features. The versions of
     libraries that the card names may differ.
     """
-    name = card.get("features")
+    name = str(card.get("features"))
     if name not in FEATURES:
         raise BundleError(f"the model needs features called {name!r}, unknown here: {one_of(name, FEATURES)}")
     try:
         made = FEATURES[name](**card.get("parameters", {}))
     except TypeError as error:
         raise BundleError(f"the model's {name} features have parameters unknown here ({error})") from None
+    _check_near(made, FEATURES[name]())
     ours = made.card()
     for key in ("version", "dims", "rate", "frame_rate"):
         if card.get(key) != ours[key]:
@@ -81,3 +96,13 @@ def extractor_from_card(card: Mapping[str, Any]) -> Extractor:
                 f"{ours[key]}: use the sersearch that exported the model, or train it anew"
             )
     return made
+
+
+def _check_near(made: Any, standard: Any) -> None:
+    """Refuse parameters far from the standard ones: a window of a terabyte is none that a model was trained on."""
+    for name, value in asdict(standard).items():
+        seen = getattr(made, name)
+        if type(seen) is not type(value) or not value / NEAR <= seen <= value * NEAR:
+            raise BundleError(
+                f"the model's {made.name} features have {name} {seen!r}; expected {value}, or not far from it"
+            )

@@ -24,6 +24,7 @@ SUFFIXES = (".csv", ".npy")
 LAYOUT = "a folder of visual features has a .csv (OpenFace) or .npy file for each audio file, called as it is"
 STEPS = (1 / 240 - 5e-4, 0.5)  # s, between two of OpenFace's frames; it rounds its timestamps to 1 ms
 LONGEST = 24 * 3600  # s, which no timestamp exceeds
+SPARSEST = 10  # s a row: a few rows must not stand for a day
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class OpenFace(Visual):
         """Rows (N, 35) at `times` (N,) as frames from t = 0: each is the nearest row, NaN where that's far."""
         steps = np.diff(np.unique(times))
         step = float(np.median(steps)) if len(steps) else 0.0
-        if not STEPS[0] <= step <= STEPS[1] or times[-1] > LONGEST:
+        if not STEPS[0] <= step <= STEPS[1] or times[-1] > min(LONGEST, SPARSEST * len(times)):
             raise AudioError(
                 f"{path}: its timestamps are {step:g} apart and end at {times[-1]:g}; expected seconds of the audio, "
                 "240 to 2 frames in each"

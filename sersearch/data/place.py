@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sersearch.errors import ConfigError
+from sersearch.redaction import redact
+
+VALUES_A_BYTE, FREE_VALUES = 100, 2**22
+"""Of a Parquet file, what it may hold: ours have less than 5 values a byte, small ones of constant columns more."""
 
 
 def place(name: str | Path) -> Path:
@@ -20,6 +26,11 @@ def place(name: str | Path) -> Path:
         return Path(name) if isinstance(name, str) else name
     if name.startswith(("file://", "local://")):
         return Path(name.partition("://")[2])
+    if urlsplit(name).password:
+        raise ConfigError(
+            f"{redact(name)}: a password in it would be written into studies; leave it out and give it in the "
+            "environment, or in fsspec's configuration"
+        )
     from upath import UPath
 
     try:
@@ -41,6 +52,27 @@ def full_name(path: Path) -> str:
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """A Parquet file, wherever it lies."""
+    """A Parquet file, wherever it lies. Raises what :func:`parquet_table` raises."""
     with path.open("rb") as file:
-        return pq.read_table(cast("Any", file), columns=columns)
+        return parquet_table(cast("Any", file), columns)
+
+
+def parquet_table(file: Any, columns: list[str] | None = None) -> pa.Table:
+    """The table in an open Parquet file.
+
+    Raises :class:`pa.ArrowException` for a damaged one, and for one that would become far more than it is: a few bytes
+    can stand for a billion equal values.
+    """
+    with pq.ParquetFile(file) as parquet:
+        values, size = _values(parquet.metadata), file.seek(0, os.SEEK_END)
+        if values > VALUES_A_BYTE * size + FREE_VALUES:
+            raise pa.ArrowInvalid(f"{size} bytes that stand for {values} values")
+        return parquet.read(columns=columns)
+
+
+def _values(footer: pq.FileMetaData) -> int:
+    """How many values a Parquet file holds."""
+    groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+    lists = [n for n in range(footer.num_columns) if footer.schema.column(n).max_repetition_level]
+    flat = footer.num_columns * sum(group.num_rows for group in groups)
+    return int(flat + sum(group.column(n).num_values for group in groups for n in lists))

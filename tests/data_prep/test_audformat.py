@@ -71,7 +71,7 @@ def test_one_table_of_emotions(database, tmp_path: Path) -> None:
     assert len(manifest_table(rows)) == 3
 
 
-@pytest.mark.parametrize("storage", ["csv", "parquet", "pkl"])
+@pytest.mark.parametrize("storage", ["csv", "parquet"])
 def test_tables_in_every_format(database, tmp_path: Path, storage: str) -> None:
     emotions(database)
     saved(database, tmp_path)

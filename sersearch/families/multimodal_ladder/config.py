@@ -40,7 +40,7 @@ class MultimodalLadderConfig(Config):
         "third input of the cross-layer ladders' g; clean: u * z of the modality to be reconstructed, as section 3.4 "
         "prints; noisy: u * z_noisy of the other one, as Pezeshki et al. 2016 have it in a ladder of one modality",
     )
-    layers: int = static(5, "depth of each transformer; stated", low=1)
+    layers: int = static(5, "depth of each transformer; stated", low=1, high=100)
     heads: int = static(10, "attention heads; stated", low=1)
     width: int = static(50, "features of a frame within the transformers, a multiple of heads; not stated", low=1)
     channels: int = static(256, "channels of the CNNs' three convolutions; not stated", low=1)
