@@ -10,8 +10,8 @@ import re
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,40 +32,69 @@ STATUS = {
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # its default holds a call for minutes; we retry ourselves
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # we try again ourselves, and look first what came of the request
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
 _LOUD = ("mlflow", "alembic", "sqlalchemy.engine", "urllib3.connectionpool")
-_REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE", "NOT_IMPLEMENTED"}
-_FILE_GONE = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError)
-_METRICS_AT_ONCE, _PARAMS_AT_ONCE = 1000, 100
+_REFUSED = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE", "NOT_IMPLEMENTED"}
+# MLflow's answer to what its database does not take, but also to some of what fails while a database is restarted.
+_DOUBTFUL, _DOUBTS = "BAD_REQUEST", 3
+_FILE_REFUSED = (400, 411, 413, 414, 415, 422)
+_METRICS_AT_ONCE, _PARAMS_AT_ONCE, _RUNS_AT_ONCE = 1000, 100, 200
 _PARAM_LENGTH, _TAG_LENGTH, _KEY_LENGTH = 500, 5000, 250  # the least that servers since MLflow 1.x take
 
 
+@dataclass
+class _Run:
+    """A run as MLflow has it; times in ms since 1970."""
+
+    id: str
+    start: int
+    running: bool = True
+    step: int = 0
+    """The last one of its metrics."""
+    stamp: int = 0
+    """That step's time."""
+    filled: int = 0
+    """How many parameters and tags it had when it was looked up."""
+
+
 class Store:
-    """One study's runs in MLflow; used by one thread alone. Methods raise what MLflow raises."""
+    """One study's runs in MLflow; used by one thread alone. Methods raise what MLflow raises.
+
+    After an error, :meth:`forget` what is known. An event may be sent again whatever came of it: runs are found by
+    their tags, and epochs that a run has are left out.
+    """
 
     def __init__(self, uri: str, space: str, study: str, created: str, warn: Warn) -> None:
         self.experiment_id: str | None = None
-        self.parent: str | None = None
+        self.connected = False
+        """Whether the study's runs have been looked up since the last :meth:`forget`."""
+        self.ended = 0
+        """Runs that were RUNNING and have been ended."""
         self._uri, self._space, self._study, self._warn = uri, space, study, warn
         # Studies of different people may share a name on a server; a digest needs no quoting in MLflow's filters.
         self._identity = hashlib.sha256(f"{study}\n{created}".encode()).hexdigest()[:16]
-        self.client: Any = None
-        self._trials: dict[int, str] = {}
-        self._running: set[int] = set()
+        self._client: Any = None
+        self._runs: dict[int | None, _Run] = {}
+        """By trial; the study's own by None."""
+
+    @property
+    def parent(self) -> str | None:
+        """MLflow's id of the study's run, None until it is known."""
+        run = self._runs.get(None)
+        return None if run is None else run.id
 
     def forget(self) -> None:
-        """Look everything up again at the next event: the server may have lost or gained runs."""
-        self.client = None
-        self._trials, self._running = {}, set()
+        """Look everything up again at the next event: the server may have lost or gained runs and metrics."""
+        self.connected = False
 
     def send(self, events: Sequence[Event]) -> None:
         """Write events in order; the metrics of a trial's successive epochs in one batch."""
-        if self.client is None:
+        if not self.connected:
             self._connect()
         epochs: dict[int, list[Event]] = defaultdict(list)
         for event in events:
@@ -81,148 +110,192 @@ class Store:
     # --- events ---------------------------------------------------------------------------------------------------
 
     def _begin(self, event: Event) -> None:
-        assert self.parent is not None
-        meta = event["meta"]
-        self.client.update_run(self.parent, status="RUNNING")
-        self._artifacts(self.parent, event["artifacts"])
-        self.client.log_dict(self.parent, versions(), "versions.json")
+        meta, run = event["meta"], self._run(None, event["time"])
+        self._set_running(run)
         known = {"sersearch.version": meta.get("sersearch"), "mlflow.source.git.commit": meta.get("git_commit")}
         tags = {"sersearch.state": "running"} | {key: value for key, value in known.items() if value}
-        left_out = {"name", "created", "sersearch", "git_commit", "versions", "space", "tracking", "state"}
+        left_out = {"name", "created", "sersearch", "git_commit", "versions", "space", "tracking", "state", "warnings"}
         facts = _flat({key: value for key, value in meta.items() if key not in left_out})
-        self._log(self.parent, facts, tags)
+        self._log(run, facts, tags)
 
     def _reconcile(self, event: Event) -> None:
         for number, (state, reason) in event["trials"].items():
-            if int(number) in self._running:
-                self._end(self._trials[int(number)], state, reason, event["time"])
-                self._running.discard(int(number))
+            run = self._runs.get(int(number))
+            if run is not None and run.running:
+                self._end(run, state, reason, event["time"])
 
     def _trial_start(self, event: Event) -> None:
-        number = event["trial"]
-        run_id = self._trial(number, event["time"])
-        if number not in self._running:
-            self.client.update_run(run_id, status="RUNNING")
-            self._running.add(number)
-        self._log(run_id, _flat(event["params"]), {"sersearch.state": "running"})
+        run = self._run(event["trial"], event["time"])
+        self._set_running(run)
+        self._log(run, _flat(event["params"]), {"sersearch.state": "running"})
 
     def _trial_end(self, event: Event) -> None:
-        run_id = self._trial(event["trial"], event["time"])
-        self._artifacts(run_id, event["artifacts"])
-        self._end(run_id, event["state"], event["reason"], event["time"])
-        self._running.discard(event["trial"])
+        self._end(self._run(event["trial"], event["time"]), event["state"], event["reason"], event["time"])
+
+    def _artifacts(self, event: Event) -> None:
+        """Upload a run's files, and the picture of a dev_predictions.csv; a file that is gone is left out."""
+        run = self._run(event.get("trial"), event["time"])
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            if "trial" not in event:
+                (folder / "versions.json").write_text(json.dumps(versions(), indent=2))
+            for path in map(Path, event["paths"]):
+                if not (path.is_file() and os.access(path, os.R_OK)):
+                    self._warn(f"the artifact {path.name} is missing in MLflow", OSError(f"{path} cannot be read"))
+                    continue
+                if path.name == PREDICTIONS:
+                    self._draw(path, folder)
+                self._upload(run, path)
+            for file in sorted(folder.iterdir()):
+                self._upload(run, file)
 
     def _finish(self, event: Event) -> None:
-        from mlflow.entities import Metric
-
-        assert self.parent is not None
-        for number in sorted(self._running):
-            self._end(self._trials[number], "interrupted", "the study ended", event["time"])
-        self._running.clear()
-        best = [Metric(_key(f"best_{name}"), value, event["time"], 0) for name, value in event["best"].items()]
-        self.client.log_batch(self.parent, metrics=best)
-        self._end(self.parent, event["state"], "", event["time"])
+        self._look_up()  # requests that were given up may have made runs by now
+        self._reconcile(event)
+        for number, run in self._runs.items():
+            if number is not None and run.running:
+                self._end(run, "interrupted", "the study ended", event["time"])
+        parent = self._runs.get(None)
+        if parent is not None and parent.running:
+            best = {f"best_{name}": value for name, value in event["best"].items()}
+            # Their step is what the study has trained by then, so that MLflow shows the last as the latest.
+            self._log_metrics(parent, [(event["epochs"], event["time"], best)])
+            self._end(parent, event["state"], "", event["time"])
 
     # --- MLflow ---------------------------------------------------------------------------------------------------
 
     def _connect(self) -> None:
-        """Find or create the experiment, the study's run and the trials' runs."""
+        """Find or create the experiment, and find the study's runs."""
         for key, value in _ENVIRONMENT.items():
             os.environ.setdefault(key, value)
+        from mlflow.exceptions import MlflowException
         from mlflow.tracking.client import MlflowClient
 
         for name in _LOUD:
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        client = MlflowClient(tracking_uri=self._uri)
-        experiment = client.get_experiment_by_name(self._space)
+        self._client = MlflowClient(tracking_uri=self._uri)
+        experiment = self._client.get_experiment_by_name(self._space)
         if experiment is None:
-            self.experiment_id = client.create_experiment(self._space, artifact_location=artifact_location(self._uri))
-        else:
-            self.experiment_id = experiment.experiment_id
-            if experiment.lifecycle_stage == "deleted":
-                client.restore_experiment(self.experiment_id)
-                self._warn(f"the MLflow experiment {self._space!r} had been deleted and was restored", None)
-        parent, token = None, None
+            try:
+                self._client.create_experiment(self._space, artifact_location=artifact_location(self._uri))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # by another study at the same time
+                    raise
+            experiment = self._client.get_experiment_by_name(self._space)
+        self.experiment_id = experiment.experiment_id
+        if experiment.lifecycle_stage == "deleted":
+            self._client.restore_experiment(self.experiment_id)
+            self._warn(f"the MLflow experiment {self._space!r} had been deleted and was restored", None)
+        self._look_up()
+        self.connected = True
+
+    def _look_up(self) -> None:
+        """Learn which runs the study has.
+
+        A server may do what was asked of it after we have given up and asked again. Of two runs of a trial the one
+        with more in it goes on and the other is deleted.
+        """
+        found: dict[int | None, list[_Run]] = defaultdict(list)
+        for run in self._search():
+            metrics = run.data.to_proto().metrics  # which, unlike `run.data.metrics`, tell their steps
+            step, stamp = max(((metric.step, metric.timestamp) for metric in metrics), default=(0, 0))
+            number = run.data.tags.get("sersearch.trial")
+            known = _Run(run.info.run_id, run.info.start_time, run.info.status == "RUNNING", step, stamp)
+            known.filled = len(run.data.params) + len(run.data.tags)
+            found[None if number is None else int(number)].append(known)
+        for runs in found.values():
+            runs.sort(key=lambda run: (run.step, run.filled, run.id))
+            for run in runs[:-1]:
+                self._client.delete_run(run.id)
+        self._runs = {number: runs[-1] for number, runs in found.items()}
+
+    def _search(self) -> Iterator[Any]:
+        token, mine = None, f"tags.`sersearch.id` = '{self._identity}'"
         while True:
-            runs = client.search_runs(
-                [self.experiment_id], f"tags.`sersearch.id` = '{self._identity}'", max_results=1000, page_token=token
-            )
-            for run in runs:
-                number = run.data.tags.get("sersearch.trial")
-                if number is None:
-                    parent = run.info.run_id
-                    continue
-                self._trials[int(number)] = run.info.run_id
-                if run.info.status == "RUNNING":
-                    self._running.add(int(number))
+            runs = self._client.search_runs([self.experiment_id], mine, max_results=_RUNS_AT_ONCE, page_token=token)
+            yield from runs
             token = runs.token
             if not token:
-                break
-        self.client = client
-        self.parent = parent or self._create(self._study, {}, now())
+                return
 
-    def _create(self, name: str, tags: Mapping[str, str], start_ms: int) -> str:
-        tags = {"sersearch.study": self._study, "sersearch.id": self._identity, **tags}
-        run = self.client.create_run(self.experiment_id, start_time=start_ms, tags=tags, run_name=name)
-        return str(run.info.run_id)
+    def _run(self, number: int | None, start_ms: int) -> _Run:
+        """The run of trial `number`, or the study's own, made where there is none."""
+        if number not in self._runs:
+            name, tags = self._study, {"sersearch.study": self._study, "sersearch.id": self._identity}
+            if number is not None:
+                name = f"{self._study} trial {number}"
+                tags |= {"sersearch.trial": str(number), "mlflow.parentRunId": self._run(None, start_ms).id}
+            made = self._client.create_run(self.experiment_id, start_time=start_ms, tags=tags, run_name=name)
+            self._runs[number] = _Run(made.info.run_id, start_ms)
+        return self._runs[number]
 
-    def _trial(self, number: int, start_ms: int) -> str:
-        if number not in self._trials:
-            tags = {"sersearch.trial": str(number), "mlflow.parentRunId": str(self.parent)}
-            self._trials[number] = self._create(f"{self._study} trial {number}", tags, start_ms)
-            self._running.add(number)
-        return self._trials[number]
+    def _set_running(self, run: _Run) -> None:
+        if not run.running:
+            self._client.update_run(run.id, status="RUNNING")
+            run.running = True
 
     def _log_epochs(self, number: int, events: Sequence[Event]) -> None:
-        if not events:
-            return
+        if events:
+            run = self._run(number, events[0]["time"])
+            self._log_metrics(run, [(event["epoch"], event["at"], event["metrics"]) for event in events])
+
+    def _log_metrics(self, run: _Run, points: Sequence[tuple[int, int, Mapping[str, float]]]) -> None:
+        """Log `points` (step, ms since 1970, values) in the order of their steps; what the run has is left out.
+
+        A batch holds whole steps, as it is written whole or not at all. Times rise with the steps, also where the
+        clock was set back: by them MLflow orders what it shows of a metric.
+        """
         from mlflow.entities import Metric
 
-        run_id = self._trial(number, events[0]["time"])
-        metrics = [
-            Metric(_key(name), float(value), event["at"], event["epoch"])
-            for event in events
-            for name, value in event["metrics"].items()
-        ]
-        for batch in _slices(metrics, _METRICS_AT_ONCE):
-            self.client.log_batch(run_id, metrics=batch)
+        batch: list[Any] = []
+        for step, at, values in points:
+            if step <= run.step:
+                continue
+            if len(batch) + len(values) > _METRICS_AT_ONCE:
+                self._client.log_batch(run.id, metrics=batch)
+                batch = []
+            run.step, run.stamp = step, max(at, run.stamp + 1)
+            batch += [Metric(_key(name), float(value), run.stamp, step) for name, value in values.items()]
+        if batch:
+            self._client.log_batch(run.id, metrics=batch)
 
-    def _log(self, run_id: str, params: Mapping[str, str], tags: Mapping[str, str]) -> None:
+    def _log(self, run: _Run, params: Mapping[str, str], tags: Mapping[str, str]) -> None:
         from mlflow.entities import Param, RunTag
 
-        self.client.log_batch(run_id, tags=[RunTag(key, shortened(value, _TAG_LENGTH)) for key, value in tags.items()])
-        pairs = [Param(_key(key), shortened(value, _PARAM_LENGTH)) for key, value in params.items()]
-        for batch in _slices(pairs, _PARAMS_AT_ONCE):
-            self.client.log_batch(run_id, params=batch)
+        pairs = [RunTag(key, shortened(value, _TAG_LENGTH)) for key, value in tags.items()]
+        self._client.log_batch(run.id, tags=pairs)
+        for batch in _slices([Param(_key(k), shortened(v, _PARAM_LENGTH)) for k, v in params.items()], _PARAMS_AT_ONCE):
+            self._client.log_batch(run.id, params=batch)
 
-    def _end(self, run_id: str, state: str, reason: str, end_ms: int) -> None:
-        self._log(run_id, {}, {"sersearch.state": state, **({"sersearch.reason": reason} if reason else {})})
-        self.client.set_terminated(run_id, STATUS.get(state, "KILLED"), end_ms)
+    def _end(self, run: _Run, state: str, reason: str, end_ms: int) -> None:
+        self._log(run, {}, {"sersearch.state": state, **({"sersearch.reason": reason} if reason else {})})
+        # No run ends before it began, whatever the clock did meanwhile.
+        self._client.set_terminated(run.id, STATUS.get(state, "KILLED"), max(end_ms, run.start, run.stamp))
+        self.ended += run.running
+        run.running = False
 
-    def _artifacts(self, run_id: str, paths: Sequence[str]) -> None:
-        """Upload files, and the picture of a dev_predictions.csv; a file that is gone is left out."""
-        with tempfile.TemporaryDirectory() as folder:
-            drawn: list[Path] = []
-            for path in map(Path, paths):
-                if path.name == PREDICTIONS:
-                    try:
-                        drawn = prediction_artifacts(path, Path(folder))
-                    except Exception as error:  # no picture is worth a trial's end
-                        self._warn("a picture of a trial's predictions is missing in MLflow", error)
-            for path in chain(map(Path, paths), drawn):
-                try:
-                    self.client.log_artifact(run_id, str(path))
-                except Exception as error:
-                    if may_pass(error, self):
-                        raise
-                    self._warn(f"the artifact {path.name} is missing in MLflow", error)
+    def _draw(self, path: Path, folder: Path) -> None:
+        try:
+            prediction_artifacts(path, folder)
+        except Exception as error:  # no picture is worth a trial's end
+            self._warn("a picture of a trial's predictions is missing in MLflow", error)
+
+    def _upload(self, run: _Run, file: Path) -> None:
+        try:
+            self._client.log_artifact(run.id, str(file))
+        except Exception as error:  # of whatever library the artifacts' storage needs
+            status = getattr(getattr(error, "response", None), "status_code", None)
+            if status not in _FILE_REFUSED and getattr(error, "error_code", None) not in _REFUSED:
+                raise OSError(str(error)) from error
+            self._warn(f"the artifact {file.name} is missing in MLflow", error)
 
 
-def may_pass(error: Exception, store: Store) -> bool:
-    """Whether trying again may help: the server or the disk is away, not the event wrong."""
+def refused(error: Exception, times: int) -> bool:
+    """Whether `error`, which an event met `times` times in a row, is the event's own: trying again can't help."""
     code = getattr(error, "error_code", None)
-    away = isinstance(error, OSError) and not isinstance(error, _FILE_GONE)
-    return store.client is None or away or (code is not None and code not in _REFUSED)
+    if code is None:
+        return not isinstance(error, OSError)
+    return code in _REFUSED or (code == _DOUBTFUL and times >= _DOUBTS)
 
 
 def _slices(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
@@ -246,7 +319,8 @@ def _key(name: str) -> str:
 
 
 def shortened(text: str, length: int) -> str:
-    """`text` in at most `length` characters."""
+    """`text` in at most `length` characters, without those that databases don't take."""
+    text = text.replace("\0", "").encode("utf-8", "replace").decode()
     return text if len(text) <= length else text[: length - 3] + "..."
 
 

@@ -2,8 +2,8 @@
 
 One thread of the driver writes everything, from a queue that is also a file (:mod:`sersearch.tracking.spool`): when
 the server is away the events stay there and go out later, training goes on, and nothing here raises to the caller.
-Sending an event twice does what sending it once does (runs are found by their tags, a metric carries its epoch's own
-time), so events whose fate is unknown are simply sent again.
+Sending an event twice does what sending it once does (:mod:`sersearch.tracking.store`), so events whose fate is
+unknown are simply sent again. Files go apart from the rest: storage for artifacts that is away holds up nothing else.
 """
 
 from __future__ import annotations
@@ -11,19 +11,21 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from sersearch.errors import StudyError
-from sersearch.tracking.spool import Spool
-from sersearch.tracking.store import STATUS, Store, may_pass, now, shortened
-from sersearch.tracking.uri import absolute, redact
+from sersearch.errors import StudyError, TrackingError
+from sersearch.redaction import redact
+from sersearch.tracking.spool import Event, Spool
+from sersearch.tracking.store import STATUS, Store, now, refused, shortened
+from sersearch.tracking.uri import absolute
 
 __all__ = ["Tracker"]
 
 _EVENTS_AT_ONCE = 500
-_FIRST_WAIT, _LONGEST_WAIT, _CLOSE_SECONDS = 1.0, 60.0, 30.0
+_FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
 
 
 class Tracker:
@@ -43,6 +45,7 @@ class Tracker:
         self._thread: threading.Thread | None = None
         self._news = threading.Condition()
         self._closing = False
+        self._closed = False
 
     @property
     def experiment_id(self) -> str | None:
@@ -60,89 +63,144 @@ class Tracker:
         What an earlier process could not send goes out now, and runs that it left RUNNING although the study's journal
         says that they are over are ended.
         """
-        space, study = self._names
-        self._store = Store(self._uri, space, study, str(meta.get("created", "")), self._warn)
         # A begin and a finish of an earlier process are superseded by this one's.
-        left = [event for event in self._spool.load() if event.get("event") not in ("begin", "finish")]
-        first = {
-            "event": "begin",
-            "time": now(),
-            "meta": json.loads(redact(json.dumps(meta, default=str))),
-            "artifacts": _paths(artifacts),
-        }
-        over = {"event": "reconcile", "time": now(), "trials": _over(self._spool.path.parent)}
-        self._spool.start([first, *left, over])
-        self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
-        self._thread.start()
+        left = [event for event in self._spool.load() if event["event"] not in ("begin", "finish")]
+        told = json.loads(redact(json.dumps(meta, default=str)))
+        first = _event("begin", meta=told), _event("artifacts", paths=_names(artifacts))
+        self._start(meta, [*first, *left, _event("reconcile", trials=_over(self._folder))])
 
     def trial_start(self, number: int, params: Mapping[str, Any]) -> None:
         """A trial starts, or goes on, with the full configuration `params`."""
         self._add("trial_start", trial=number, params=dict(params))
 
     def epoch(self, number: int, epoch: int, metrics: Mapping[str, float], time_ms: int) -> None:
-        """The metrics of a trial's epoch; `time_ms` must be the same when the epoch is told again after a resume."""
+        """The metrics of a trial's epoch, counted from 1, at `time_ms` since 1970; one that was told before stands."""
         self._add("epoch", trial=number, epoch=epoch, metrics=dict(metrics), at=int(time_ms))
 
     def trial_end(self, number: int, state: str, reason: str, artifacts: Sequence[Path]) -> None:
         """A trial ends: complete, pruned, failed or interrupted. A dev_predictions.csv gets its picture."""
-        self._add("trial_end", trial=number, state=state, reason=reason, artifacts=_paths(artifacts))
+        if artifacts:
+            self._add("artifacts", trial=number, paths=_names(artifacts))
+        self._add("trial_end", trial=number, state=state, reason=reason)
 
     def finish(self, state: str) -> None:
-        """The study is over: finished, interrupted or failed. Trials still running are ended as interrupted.
+        """The study is over: finished, interrupted or failed.
 
-        Its run gets the best trial's development value, as `best_<objective>`.
+        Runs of trials that are RUNNING are ended as the journal says, and as interrupted where it doesn't. The study's
+        run gets the best trial's development value, as `best_<objective>`.
         """
-        self._add("finish", state=state, best=_best(self._spool.path.parent))
+        self._add("finish", state=state, trials=_over(self._folder), **_best(self._folder))
 
-    def close(self) -> None:
-        """Wait until all is sent, at most half a minute; what cannot be sent waits in the spool for a resume."""
+    def close(self, seconds: float = 30.0) -> None:
+        """Wait until all is sent, at most `seconds`; what cannot be sent waits in the spool for a resume."""
         with self._news:
             self._closing = True
             self._news.notify_all()
         if self._thread is not None:
-            self._thread.join(_CLOSE_SECONDS)
-        self._spool.close()
+            self._thread.join(seconds)
+        with self._news:
+            self._closed = True  # a thread that still waits for an answer must not touch what others find in the spool
+            self._spool.close()
         if left := len(self._spool):
-            self._warn(f"{left} MLflow events wait in {self._spool.path}; resuming the study sends them")
+            resume = f"`sersearch tune --resume {self._folder}` sends them"
+            self._warn(f"{left} MLflow events wait in {self._spool.path}; {resume}")
+
+    def settle(self, meta: Mapping[str, Any], seconds: float = 30.0) -> int:
+        """In place of all the above, end what a driver that died has left; nobody else may run the study meanwhile.
+
+        What waits in the spool is sent. Runs that are RUNNING then are ended as the journal says, and those of which
+        it doesn't, with the study's own, as interrupted (KILLED). Returns how many runs were ended. Raises
+        :class:`TrackingError` when not all could be sent within `seconds`; the rest stays in the spool.
+        """
+        # What a dead driver's `finish` said is no longer so: a study's state is what study.json says.
+        self._start(meta, [event for event in self._spool.load() if event["event"] != "finish"])
+        state = str(meta.get("state", "running"))
+        self.finish("interrupted" if state == "running" else state)
+        self.close(seconds)
+        if self._spool or self._store is None:
+            raise TrackingError("; ".join(self.warnings))
+        return self._store.ended
+
+    @property
+    def _folder(self) -> Path:
+        return self._spool.path.parent
+
+    def _start(self, meta: Mapping[str, Any], events: list[Event]) -> None:
+        space, study = self._names
+        self._store = Store(self._uri, space, study, str(meta.get("created", "")), self._warn)
+        self._spool.start(events)
+        self._thread = threading.Thread(target=self._run, args=(self._store,), name="mlflow", daemon=True)
+        self._thread.start()
 
     def _add(self, kind: str, **fields: Any) -> None:
         with self._news:
-            self._spool.add({"event": kind, "time": now(), **fields})
+            self._spool.add(_event(kind, **fields))
             self._news.notify_all()
         if self._spool.disk_error:
-            self._warn(f"{self._spool.path} cannot be written ({self._spool.disk_error}); MLflow events stay in memory")
+            self._warn(f"{self._spool.path} cannot be written; MLflow events stay in memory", self._spool.disk_error)
 
-    def _run(self) -> None:
+    def _run(self, store: Store) -> None:
         """The thread: send the oldest events, forget them, again; wait longer after each failure."""
-        wait, one_by_one = _FIRST_WAIT, 0
-        while self._store is not None:
-            with self._news:
-                self._news.wait_for(lambda: len(self._spool) > 0 or self._closing)
-            events = self._spool.first(1 if one_by_one else _EVENTS_AT_ONCE)
-            if not events:
-                return
+        wait, alone, failures, put_off = _FIRST_WAIT, 0, 0, 0
+        while events := self._oldest(1 if alone else _EVENTS_AT_ONCE):
             try:
-                self._store.send(events)
+                store.send(events)
             except Exception as error:  # whatever MLflow raises, training goes on
-                if may_pass(error, self._store):
-                    self._store.forget()
-                    self._spool.sync()
-                    self._warn(
-                        f"MLflow at {self.uri} is away; events are kept in {self._spool.path} and sent later", error
-                    )
-                    if self._closing:
+                answered = store.connected
+                store.forget()
+                if answered and len(events) > 1:  # sent alone, each meets its own fate
+                    alone = len(events)
+                    continue
+                failures = failures + 1 if answered else 0
+                if answered and refused(error, failures):
+                    self._warn(f"MLflow refused a {events[0]['event']} event, which is left out", error)
+                elif answered and events[0]["event"] == "artifacts":
+                    self._warn(f"MLflow at {self.uri} stores no files now; they are kept and sent later", error)
+                    failures, put_off = 0, put_off + 1
+                    # Where only files are left and the tracker closes, each is tried once more.
+                    if not (self._put_off() or self._pause(_LONGEST_WAIT) or put_off < len(self._spool)):
                         return
-                    with self._news:
-                        self._news.wait_for(lambda: self._closing, timeout=wait)
+                    continue
+                else:
+                    hiccup = wait == _FIRST_WAIT  # such as a connection that the server had closed
+                    if not hiccup:
+                        away = f"MLflow at {self.uri} is away; events are kept in {self._spool.path} and sent later"
+                        self._warn(away, error)
+                    if not (self._pause(wait) or hiccup):
+                        return
                     wait = min(2 * wait, _LONGEST_WAIT)
                     continue
-                self._store.forget()
-                if not one_by_one:  # one of them is refused: find out which
-                    one_by_one = len(events)
-                    continue
-                self._warn(f"MLflow refused a {events[0].get('event')} event, which is left out", error)
-            self._spool.remove(len(events))
-            wait, one_by_one = _FIRST_WAIT, max(0, one_by_one - 1)
+            with self._news:
+                if self._closed:
+                    return
+                self._spool.remove(len(events))
+            wait, alone, failures, put_off = _FIRST_WAIT, max(0, alone - 1), 0, 0
+
+    def _oldest(self, count: int) -> list[Event]:
+        """Up to `count` events, waiting for the first; [] when there is none and none will come."""
+        with self._news:
+            self._news.wait_for(lambda: len(self._spool) > 0 or self._closing)
+        return [] if self._closed else self._spool.first(count)
+
+    def _put_off(self) -> bool:
+        """Put files, which come first, behind all else; False, and the first one last, where there is nothing else."""
+        oldest = self._spool.first(_EVENTS_AT_ONCE)
+        files = list(takewhile(lambda event: event["event"] == "artifacts", oldest))
+        others = len(files) < len(oldest)
+        with self._news:
+            for event in [] if self._closed else files if others else files[:1]:
+                self._spool.add(event)
+                self._spool.remove(1)
+        return others
+
+    def _pause(self, seconds: float) -> bool:
+        """Wait before trying again; False when the tracker is to be closed, and there is no time to."""
+        if self._closing:
+            return False
+        self._spool.sync()
+        with self._news:
+            self._news.wait_for(lambda: self._closing, timeout=seconds)
+        return True
 
     def _warn(self, sentence: str, error: Exception | None = None) -> None:
         """Record a warning once, whatever the error behind it, and never with a secret in it."""
@@ -154,16 +212,17 @@ class Tracker:
         self.warnings.append(text.replace(password, "***") if password else text)
 
 
-def _best(folder: Path) -> dict[str, float]:
-    """The objective and its best value so far, of the study in `folder`; {} before any."""
+def _best(folder: Path) -> dict[str, Any]:
+    """Of the study in `folder`: the objective with its `best` value so far, {} before any, and the `epochs` trained."""
     from sersearch.study import Study
 
     try:
         study = Study.open(folder)
-        value = study.best().value
-        return {} if value is None else {str(study.meta["objective"]["metric"]): value}
+        epochs, value = sum(len(trial.epochs) for trial in study.trials()), study.best().value
+        best = {} if value is None else {str(study.meta["objective"]["metric"]): value}
     except (StudyError, OSError, ValueError, LookupError, TypeError):  # no journal, or none that can be read
-        return {}
+        return {"best": {}, "epochs": 0}
+    return {"best": best, "epochs": epochs}
 
 
 def _over(folder: Path) -> dict[int, tuple[str, str]]:
@@ -177,7 +236,11 @@ def _over(folder: Path) -> dict[int, tuple[str, str]]:
     return {trial.number: (trial.state, trial.reason) for trial in trials if trial.state in STATUS}
 
 
-def _paths(paths: Sequence[Path]) -> list[str]:
+def _event(kind: str, **fields: Any) -> Event:
+    return {"event": kind, "time": now(), **fields}
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
     return [str(path.absolute()) for path in paths]
 
 

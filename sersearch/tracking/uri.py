@@ -10,16 +10,15 @@ import urllib.error
 import urllib.request
 from http.client import HTTPException
 from importlib.metadata import entry_points
-from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from sersearch.errors import TrackingError, one_of
+from sersearch.redaction import redact
 
-_DATABASES = {"postgresql": ("psycopg2", 5432), "mysql": ("MySQLdb", 3306), "mssql": ("pyodbc", 1433)}
+_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _HELP = "leave --tracking-uri out to keep the runs in a local SQLite file"
 _SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)([^?]+)")
-_SECRET = re.compile(r"(?<=://)[^/\s]*(?=@)|(?<=[?&]token=)[^&\s]*|(?<=[?&]password=)[^&\s]*", re.IGNORECASE)
 _SECONDS = 4
 
 
@@ -46,11 +45,6 @@ def absolute(uri: str) -> str:
     return f"{match[1]}{Path(match[2]).absolute()}{uri[match.end() :]}" if match else uri
 
 
-def redact(text: str) -> str:
-    """`text` (a URI, or a message that quotes one) with `user:password@` and password parameters hidden."""
-    return _SECRET.sub("***", text)
-
-
 def check_uri(uri: str) -> None:
     """Raise :class:`TrackingError` when MLflow cannot be used at `uri`; takes at most some seconds.
 
@@ -68,14 +62,13 @@ def check_uri(uri: str) -> None:
         port = parts.port
     except ValueError as error:
         raise TrackingError(f"tracking URI {shown!r} is malformed ({error}); {_HELP}") from error
-    dialect, _, driver = parts.scheme.partition("+")
-    if dialect not in ("http", "https", *_DATABASES):
+    dialect = parts.scheme.partition("+")[0]
+    if dialect not in ("http", "https", *_PORTS):
         return _check_scheme(uri, parts.scheme)
     if not parts.hostname:
         raise TrackingError(f"tracking URI {shown!r} is malformed: it names no host; {_HELP}")
-    if dialect in _DATABASES:
-        default_driver, default_port = _DATABASES[dialect]
-        _check_database(shown, driver or default_driver, parts.hostname, port or default_port)
+    if dialect in _PORTS:
+        _check_database(uri, parts.hostname, port or _PORTS[dialect])
     else:
         _check_server(parts)
 
@@ -90,7 +83,7 @@ def _check_scheme(uri: str, scheme: str) -> None:
             f"tracking URI {uri!r} is a folder, and MLflow no longer keeps runs in folders; "
             f"give sqlite:///<path>/mlflow.db, or {_HELP}"
         )
-    known = {"http", "https", "sqlite", "databricks", *_DATABASES, *plugins}
+    known = {"http", "https", "sqlite", "databricks", *_PORTS, *plugins}
     raise TrackingError(f"tracking URI {redact(uri)!r}: MLflow knows no scheme {scheme!r}; {one_of(scheme, known)}")
 
 
@@ -111,9 +104,19 @@ def _check_sqlite(uri: str) -> None:
             raise TrackingError(f"tracking URI {uri!r}: {file} is not a SQLite database; name another file")
 
 
-def _check_database(shown: str, driver: str, host: str, port: int) -> None:
-    if find_spec(driver) is None:
-        raise TrackingError(f"tracking URI {shown!r} needs the Python package {driver}; install it, or {_HELP}")
+def _check_database(uri: str, host: str, port: int) -> None:
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    shown = redact(uri)
+    try:
+        make_url(uri).get_dialect().import_dbapi()
+    except ImportError as error:
+        raise TrackingError(
+            f"tracking URI {shown!r} needs the Python package {error.name or error}; install it, or {_HELP}"
+        ) from error
+    except ArgumentError as error:
+        raise TrackingError(f"tracking URI {shown!r}: {redact(str(error))}; {_HELP}") from error
     try:
         socket.create_connection((host, port), timeout=_SECONDS).close()
     except OSError as error:

@@ -92,7 +92,9 @@ def test_a_study_is_a_parent_run_with_a_child_run_a_trial(root: Path, client: An
     subject.epoch(1, 1, {"dev_ua": float("nan")}, 1000)
     subject.trial_end(0, "complete", "epochs", [predictions(tmp_path / "dev_predictions.csv")])
     subject.trial_end(1, "failed", "loss is NaN in epoch 1", [])
-    epochs = [{"event": "epoch", "trial": 0, "epoch": e, "metrics": {}, "value": 0.1 * e} for e in (1, 2, 3)]
+    epochs = [
+        {"event": "epoch", "trial": 0, "epoch": e, "metrics": {}, "value": 0.1 * e, "seconds": 1.0} for e in (1, 2, 3)
+    ]
     journal(root / "studies" / "first", start(0), *epochs, start(1))
     subject.finish("finished")
     subject.close()
@@ -190,15 +192,12 @@ def test_runs_left_running_are_ended_as_the_journal_says(root: Path, client: Any
     assert runs[1].data.tags["sersearch.state"] == "pruned"
 
 
-def test_while_the_server_is_away_events_are_kept_and_sent_later(
-    root: Path, client: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_while_the_server_is_away_events_are_kept_and_sent_later(root: Path, client: Any) -> None:
     spool = root / "studies" / "away" / "mlflow_spool.jsonl"
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
     away = tracker(root, "away", f"http://me:secret@127.0.0.1:{port}")
-    monkeypatch.setattr(module, "_CLOSE_SECONDS", 20.0)
     away.begin(META, [])
     away.trial_start(0, {"alpha": 0.5})
     away.epoch(0, 1, {"dev_ua": 0.4}, 1000)
@@ -208,7 +207,7 @@ def test_while_the_server_is_away_events_are_kept_and_sent_later(
     assert away.run_id is None
     assert len(away.warnings) == 2
     assert f"MLflow at http://***@127.0.0.1:{port} is away; events are kept in {spool}" in away.warnings[0]
-    assert "resuming the study sends them" in away.warnings[1]
+    assert f"`sersearch tune --resume {spool.parent}` sends them" in away.warnings[1]
     assert "secret" not in str(away.warnings) + away.uri + spool.read_text()
 
     spool.write_text(spool.read_text() + '{"event": "epo')  # torn by the process's death
@@ -235,13 +234,12 @@ def test_a_server_that_comes_back_gets_everything(root: Path, client: Any, monke
     subject.begin(META, [])
     subject.trial_start(0, {"alpha": 0.5})
     subject.epoch(0, 1, {"dev_ua": 0.4}, 1000)
-    subject._news.acquire()
-    subject._news.release()
     while len(subject._spool):
         threading.Event().wait(0.05)
     subject.close()
     assert len(subject.warnings) == 1
-    assert "refused" in subject.warnings[0]
+    assert "is away" in subject.warnings[0]
+    assert "No space left" in subject.warnings[0]  # of the second failure: the first may be a hiccup
     assert children(client, subject)[0].data.metrics == {"dev_ua": 0.4}
 
 
@@ -326,6 +324,8 @@ def test_uris_that_work(tmp_path: Path, server: str) -> None:
         ("sqlite://mlflow.db", r"names no file; write sqlite:///mlflow.db"),
         ("sqlite:///:memory:", r"names no file"),
         ("sqlite:////no/such/folder/mlflow.db", r"there is no folder /no/such/folder; make it"),
+        ("mysql://me:secret@127.0.0.1/runs", r"'mysql://\*\*\*@127.0.0.1/runs' needs the Python package MySQLdb"),
+        ("postgresql+nosuch://127.0.0.1/runs", r"Can't load plugin.*postgresql.nosuch; leave --tracking-uri out"),
         ("http://***@127.0.0.1:5000", r"passwords are not kept with a study; give --tracking-uri again"),
     ],
 )
