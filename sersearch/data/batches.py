@@ -289,7 +289,7 @@ def training_data(
         aux.check_like(table.card)
         _check_apart(table, split, aux)
     seen = np.concatenate([split.train, split.unlabelled])
-    labels, targets = _target(table, split, target, _speakers(table, seen, aux))
+    labels, targets = _target(table, split, target, _speakers(table, _named(split), aux))
     normaliser = Normaliser.fit(table, seen)
     further = {n: (c, own, fit_normaliser(c, seen)) for n, (c, own) in (companions or {}).items()}
 
@@ -301,8 +301,12 @@ def training_data(
 
     blank = targets.copy()
     blank[split.unlabelled] = UNLABELLED if labels.task == "emotion" else np.nan  # a noisy copy's label isn't used
+    train = segments(seen, blank)
+    if split.protocol.target_audio == "all":  # of what is tested, too: audio alone
+        for task in ("gender", "speaker"):
+            train.labels_U[task][len(split.train) :] = UNLABELLED
     return TrainingData(
-        train=segments(seen, blank),
+        train=train,
         dev=segments(split.dev, targets),
         labels=labels,
         features=table.card,
@@ -310,6 +314,11 @@ def training_data(
         dev_by_condition={name: segments(rows, targets) for name, rows in split.dev_by_condition.items()},
         companions={name: companion.table.card for name, (companion, _, _) in further.items()},
     )
+
+
+def _named(split: Split) -> np.ndarray:
+    """Rows whose speakers are known in training: of all audio of a corpus that is tested, none is."""
+    return split.train if split.protocol.target_audio == "all" else np.concatenate([split.train, split.unlabelled])
 
 
 def _target(table: FeatureTable, split: Split, target: str, speakers: tuple[str, ...]) -> tuple[LabelSpace, np.ndarray]:
@@ -346,7 +355,7 @@ def auxiliary_data(data: TrainingData, aux: FeatureTable) -> TrainingData:
 def _check_apart(table: FeatureTable, split: Split, aux: FeatureTable) -> None:
     """Refuse an auxiliary corpus with audio or speakers that the split holds out."""
     trained = np.zeros(len(table), bool)
-    trained[np.concatenate([split.train, split.unlabelled])] = True
+    trained[_named(split)] = True
     names, sounds = np.array(_speaker_names(table), object), table.utterances["audio_sha256"].to_numpy(object)
     speakers = set(names[~trained]) - set(names[trained])
     for what, found in (

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sersearch.data.joined import Joined, joined, parts
 from sersearch.data.normaliser import Normaliser
 from sersearch.data.table import FeatureTable
 from sersearch.errors import DataError, one_of
@@ -36,6 +37,10 @@ class Companion:
     @classmethod
     def open(cls, main: FeatureTable, features: str) -> Companion:
         """The feature set `features` beside `main`. Raises :class:`DataError` where no utterance has it."""
+        if isinstance(main, Joined):
+            first, second = cls.open(main.source, features), cls.open(main.tested, features)
+            behind = np.where(second.rows < 0, -1, second.rows + len(first.table))
+            return cls(joined(first.table, second.table), np.concatenate([first.rows, behind]))
         table = FeatureTable.open(main.root, features)
         row_of = {name: row for row, name in enumerate(table.utterances["id"])}
         rows = np.array([row_of.get(name, -1) for name in main.utterances["id"]], np.int64)
@@ -56,12 +61,14 @@ def choose(main: FeatureTable, known: Mapping[str, Sequence[str]]) -> dict[str, 
     """
     chosen = {}
     for name, sets in known.items():
-        there = [features for features in sets if (main.root / features / "card.json").is_file()]
-        if not there:
-            raise DataError(
-                f"{main.root}: no {name} features; {one_of('', sets)}: `sersearch prep {main.corpus['corpus']} "
-                f"{main.corpus['root']} --features {sets[0]} --visual FOLDER --out {main.root}` adds them"
-            )
+        there = sets
+        for table in parts(main):
+            there = [features for features in there if (table.root / features / "card.json").is_file()]
+            if not there:
+                raise DataError(
+                    f"{table.root}: no {name} features; {one_of('', sets)}: `sersearch prep {table.corpus['corpus']} "
+                    f"{table.corpus['root']} --features {sets[0]} --visual FOLDER --out {table.root}` adds them"
+                )
         chosen[name] = there[0]
     return chosen
 

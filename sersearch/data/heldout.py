@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sersearch.data.protocols import Protocol, _parts
+from sersearch.data.rules import parts
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from sersearch.data.protocols import Protocol
     from sersearch.data.table import FeatureTable
 
 
 def test_rows(protocol: Protocol, table: FeatureTable, target: str) -> np.ndarray:
     """Labelled test rows of `table`, sorted. Raises :class:`DataError` as :meth:`Protocol.split` does."""
-    return _parts(protocol, table, target)[1]["test"]
+    return parts(protocol, table, target)[1]["test"]

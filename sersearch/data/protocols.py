@@ -7,44 +7,68 @@ A protocol gives each utterance a side. `split` hands out training and developme
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from sersearch.data import conditions
-from sersearch.data.targets import attributes_of, labelled, strata, target_codes, target_values
-from sersearch.errors import ConfigError, DataError, one_of
+from sersearch.data.joined import Joined
+from sersearch.data.leaks import leaks
+from sersearch.data.rules import parts, speakers
+from sersearch.data.targets import attributes_of, columns_of, labelled, target_codes, target_values
+from sersearch.errors import ConfigError, one_of
 
 if TYPE_CHECKING:
     from sersearch.data.table import FeatureTable
 
-Name = Literal["official", "speaker", "loso", "kfold"]
+Name = Literal["official", "speaker", "loso", "kfold", "cross"]
+DevelopOn = Literal["target", "source"]
+TargetAudio = Literal["unlabelled", "all"]
 
-SHARE = 0.15
-"""Share of the speakers in the development part, and in the test part, of the protocol `speaker`."""
-
-_UNUSED, _TRAIN, _DEV, _TEST = -1, 0, 1, 2
+_OWNERS = {
+    "shared_speakers": "official",
+    **dict.fromkeys(("test_speaker", "dev_speaker", "dev_folds", "dev_fold"), "loso"),
+    "fold": "kfold",
+    **dict.fromkeys(("develop_on", "target_audio", "trained_on", "tested_on"), "cross"),
+}
 
 
 @dataclass(frozen=True)
 class Protocol:
     """How a corpus is divided into training, development and test part.
 
-    - `official`: the corpus's own split.
-    - `speaker`: speakers drawn by `seed`, 15% for development, 15% for testing (at least one each), the rest train.
+    - `official`: the corpus's own split. With `shared_speakers` also one whose parts share speakers, which
+      :func:`~sersearch.data.leaks.check_leaks` refuses otherwise.
+    - `speaker`: speakers drawn by `seed` until 15% of the labelled utterances develop, then until 15% are tested, as
+      near as whole speakers come (at least one each); the rest train. So Goncalves & Busso, ICASSP 2023, section 5,
+      parts CREMA-D anew for each of 20 runs: 70/15/15 "of the data", speaker-independent. How it rounds the paper
+      doesn't say, and nothing is balanced by gender or class.
     - `loso`: leave one speaker out. `test_speaker` is tested, `dev_speaker` develops (by default the next speaker, in
-      cyclic sorted order, who has every class), the others train.
+      cyclic sorted order, who has every class), the others train. With `dev_folds` it is nested: the speakers who are
+      not tested are dealt to so many folds, of which each (`dev_fold`, from 1) develops in turn while the others train
+      (:func:`rotations`), and what is best for the tested speaker is best in the mean over the folds: the
+      "leave-one-speaker-out training with five-fold cross-validation" of Latif et al., TAFFC 2020, section 5.2, which
+      doesn't say of what the folds are, nor how their figures are put together.
     - `kfold`: `folds` folds with all speakers in each, so that speakers can be recognised; `fold` (from 1) is tested,
-      the next one (cyclic) develops, the others train: the 10-fold scheme of Latif et al., TAFFC 2020, section 5.
+      the next one (cyclic) develops, the others train: the 10-fold scheme of Latif et al., section 5.
+    - `cross`: cross-corpus, of two tables that are joined (:mod:`sersearch.data.joined`). All labelled utterances of
+      the source train, and of the target corpus speakers drawn by `seed` with 30% of its labelled utterances develop,
+      and the others are tested (Latif et al., section 5.3, who don't say whether the 30% share speakers with the
+      rest; here they never do). With `develop_on` source, training and development are the source's own (its official
+      split, or 15% by speakers drawn by `seed`), and all of the target is tested (Parthasarathy & Busso, TASLP 2020,
+      section V-B). Unlabelled utterances are the target's alone: by `target_audio`, those without a label, of speakers
+      who neither develop nor are tested, or `all` of its audio without any label, what is tested included, as
+      section V-B has it. `trained_on` and `tested_on` are the corpora's names, filled in as it is applied.
 
     Unlabelled utterances train wherever their speaker may. Of a corpus with noisy copies, these train, develop and are
     tested beside the clean utterances, unless there is an `unlabeled_condition`: then labels come from clean speech and
     unlabelled utterances from that condition (Leem et al., Interspeech 2021), so clean rows train and develop, rows in
     that condition train without their labels, and the test part has its utterances in all conditions. Those rows are
     the official split's unlabelled part, where it has one in that condition, and else the training side's, so noisy
-    copies of what is labelled.
+    copies of what is labelled. With `drop_duplicates`, recordings that stand in several parts stay in the test part, or
+    else the development part, and are left out of the others.
 
     Raises :class:`ConfigError` for an unknown name, an option of another protocol, or a fold that isn't there.
     """
@@ -56,32 +80,70 @@ class Protocol:
     folds: int = 10
     seed: int = 0
     unlabeled_condition: str | None = None
+    dev_folds: int | None = None
+    dev_fold: int | None = None
+    develop_on: DevelopOn = "target"
+    target_audio: TargetAudio = "unlabelled"
+    trained_on: str | None = None
+    tested_on: str | None = None
+    shared_speakers: bool = False
+    drop_duplicates: bool = False
 
     def __post_init__(self) -> None:
         if self.name not in get_args(Name):
             raise ConfigError(f"protocol {self.name!r} is unknown; {one_of(self.name, get_args(Name))}")
-        for option, owner in (("test_speaker", "loso"), ("dev_speaker", "loso"), ("fold", "kfold")):
-            if getattr(self, option) is not None and self.name != owner:
+        for option, owner in _OWNERS.items():
+            if getattr(self, option) != type(self).__dataclass_fields__[option].default and self.name != owner:
                 flag = "--" + option.replace("_", "-")
                 raise ConfigError(f"{flag} is an option of protocol {owner}, not of {self.name}; leave one of them out")
-        if self.name == "kfold":
-            if self.folds < 3:
-                raise ConfigError(f"kfold needs at least 3 folds (training, development, test), not {self.folds}")
-            if self.fold is None or not 1 <= self.fold <= self.folds:
-                seen = "no --fold was given" if self.fold is None else f"fold {self.fold} does not exist"
-                raise ConfigError(f"{seen}; protocol kfold tests one fold, --fold 1 to {self.folds}")
+        for option, valid in (("develop_on", get_args(DevelopOn)), ("target_audio", get_args(TargetAudio))):
+            if (value := getattr(self, option)) not in valid:
+                raise ConfigError(f"--{option.replace('_', '-')} {value}: {one_of(value, valid)}")
+        self._check_folds()
+        if self.name == "cross" and self.unlabeled_condition is not None:
+            raise ConfigError(
+                "--unlabeled-condition is of one corpus with noisy copies, and protocol cross is of two corpora; leave "
+                "one of them out"
+            )
+
+    def _check_folds(self) -> None:
+        if self.name == "kfold" and self.folds < 3:
+            raise ConfigError(f"kfold needs at least 3 folds (training, development, test), not {self.folds}")
+        if self.fold is not None and not 1 <= self.fold <= self.folds:
+            raise ConfigError(
+                f"fold {self.fold} does not exist; protocol kfold tests one fold, --fold 1 to {self.folds}"
+            )
+        if self.dev_folds is None and self.dev_fold is not None:
+            raise ConfigError(f"--dev-fold {self.dev_fold} is one of several; say of how many, --dev-folds")
+        if self.dev_folds is None:
+            return
+        if self.dev_speaker is not None:
+            raise ConfigError(
+                "--dev-speaker and --dev-folds: one speaker develops, or all in turn; leave one of them out"
+            )
+        if self.dev_folds < 2:
+            raise ConfigError(
+                f"--dev-folds {self.dev_folds}: while one fold develops another trains; expected 2 or more"
+            )
+        if self.dev_fold is not None and not 1 <= self.dev_fold <= self.dev_folds:
+            raise ConfigError(f"--dev-fold {self.dev_fold} does not exist; expected 1 to {self.dev_folds}")
 
     def __str__(self) -> str:
-        noisy = (
-            f"; labels from clean speech, unlabelled: {self.unlabeled_condition}" if self.unlabeled_condition else ""
-        )
-        if self.name == "loso":
-            dev = f", development speaker {self.dev_speaker}" if self.dev_speaker else ""
-            return f"LOSO, test speaker {self.test_speaker}{dev}{noisy}"
-        if self.name == "kfold":
-            folds = f"{self.folds}-fold with all speakers in each fold, fold {self.fold} tested, seed {self.seed}"
-            return folds + noisy
-        return ("official split" if self.name == "official" else f"speaker-disjoint split, seed {self.seed}") + noisy
+        return "; ".join([_CAPTIONS[self.name](self), *self._remarks()])
+
+    def _remarks(self) -> list[str]:
+        """What a reader must know beside how the parts are made."""
+        remarks = []
+        if self.unlabeled_condition:
+            remarks.append(f"labels from clean speech, unlabelled: {self.unlabeled_condition}")
+        if self.target_audio == "all":
+            whose = self.tested_on or "the tested corpus"
+            remarks.append(f"all audio of {whose} trains without labels, what is tested included")
+        if self.shared_speakers:
+            remarks.append("its parts share speakers")
+        if self.drop_duplicates:
+            remarks.append("without duplicates of what is held out")
+        return remarks
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -92,15 +154,74 @@ class Protocol:
         """The inverse of :meth:`to_dict`."""
         return cls(**values)
 
+    @property
+    def whole(self) -> Protocol:
+        """The protocol with all its folds, none of them named: the caption of a figure over them."""
+        return dataclasses.replace(self, test_speaker=None, dev_speaker=None, fold=None, dev_fold=None)
+
     def split(self, table: FeatureTable, target: str = "emotion") -> Split:
         """Training and development rows of `table` for `target`.
 
         Raises :class:`DataError` when the table cannot be divided so: an unknown speaker, no official split, too few
-        speakers, no labels, a class that training or development lacks.
+        speakers, no labels, a class that training or development lacks; :class:`ConfigError` where no fold is named.
         """
-        protocol, parts = _parts(self, table, target)
-        by_condition = {name.removeprefix("dev "): rows for name, rows in parts.items() if name.startswith("dev ")}
-        return Split(protocol, parts["train"], parts["unlabelled"], parts["dev"], by_condition)
+        protocol, found = parts(self, table, target)
+        by_condition = {name.removeprefix("dev "): rows for name, rows in found.items() if name.startswith("dev ")}
+        return Split(protocol, found["train"], found["unlabelled"], found["dev"], by_condition)
+
+
+def _loso_caption(protocol: Protocol) -> str:
+    test = f"test speaker {protocol.test_speaker}" if protocol.test_speaker else "each speaker tested in turn"
+    if protocol.dev_folds:
+        fold = f", fold {protocol.dev_fold} develops" if protocol.dev_fold else ""
+        return f"LOSO, {test}, the other speakers develop in {protocol.dev_folds} folds{fold}"
+    return f"LOSO, {test}" + (f", development speaker {protocol.dev_speaker}" if protocol.dev_speaker else "")
+
+
+def _kfold_caption(protocol: Protocol) -> str:
+    fold = f"fold {protocol.fold} tested" if protocol.fold else "each tested in turn"
+    return f"{protocol.folds}-fold with all speakers in each fold, {fold}, seed {protocol.seed}"
+
+
+def _cross_caption(protocol: Protocol) -> str:
+    source, tested = protocol.trained_on or "one corpus", protocol.tested_on or "another"
+    if protocol.develop_on == "source":
+        return f"cross-corpus, trained and developed on {source}, tested on {tested}, seed {protocol.seed}"
+    parts_of = "speakers with 30% of it develop, the others are tested"
+    return f"cross-corpus, trained on {source}, tested on {tested}: {parts_of}, seed {protocol.seed}"
+
+
+_CAPTIONS: dict[str, Callable[[Protocol], str]] = {
+    "official": lambda _: "official split",
+    "speaker": lambda protocol: f"speaker-disjoint split, seed {protocol.seed}",
+    "loso": _loso_caption,
+    "kfold": _kfold_caption,
+    "cross": _cross_caption,
+}
+
+
+def folds(protocol: Protocol, table: FeatureTable, target: str = "emotion") -> list[Protocol]:
+    """The protocols of a full cross-validation, one for each test part: the speakers of LOSO, the folds of kfold.
+
+    Each labelled utterance is tested in exactly one of them. Whatever fold `protocol` names, all are given, each with
+    the development part that it has by default. A protocol with one test part stands alone.
+    """
+    if protocol.name == "loso":
+        names = speakers(protocol, table, labelled(table, target))[1]
+        return [dataclasses.replace(protocol.whole, test_speaker=name) for name in names]
+    if protocol.name == "kfold":
+        return [dataclasses.replace(protocol, fold=fold) for fold in range(1, protocol.folds + 1)]
+    return [protocol]
+
+
+def rotations(protocol: Protocol) -> list[Protocol]:
+    """The protocols of a nested one, for each of its development folds; any other, or one fold, stands alone.
+
+    A configuration's objective is the mean over them, and all have the same test part.
+    """
+    if protocol.dev_folds is None or protocol.dev_fold is not None:
+        return [protocol]
+    return [dataclasses.replace(protocol, dev_fold=fold) for fold in range(1, protocol.dev_folds + 1)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,20 +246,18 @@ def split_card(
 ) -> dict[str, Any]:
     """What a reader must know to trust a result, JSON-ready: who is where, how many of what, and what leaks.
 
-    `leaks` names each speaker, each audio (by the hash of its samples) and each sentence that stands in two parts;
-    `allowed` says whether the protocol means it to: speakers only in kfold, sentences always, audio never. `conditions`
-    are a part's utterances by condition: noisy copies count as utterances. `notes` are sentences. `used` (N,) bool says
-    which utterances aren't left out, None: all.
+    `leaks` are what :func:`~sersearch.data.leaks.leaks` finds. `conditions` are a part's utterances by condition: noisy
+    copies count as utterances. `notes` are sentences. `used` (N,) bool says which aren't left out, None: all.
     """
-    protocol, parts = _parts(protocol, table, target)
-    parts = {name: chosen for name, chosen in parts.items() if name in ("train", "unlabelled", "dev", "test")}
+    protocol, found = parts(protocol, table, target)
+    held = {name: found[name] for name in ("train", "unlabelled", "dev", "test")}
     if used is not None:
-        parts = {name: chosen[used[chosen]] for name, chosen in parts.items()}
+        held = {name: chosen[used[chosen]] for name, chosen in held.items()}
     attributes = attributes_of(target)
-    codes, classes = (None, ()) if attributes else target_codes(table, target, parts["train"])
+    codes, classes = (None, ()) if attributes else target_codes(table, target, held["train"])
     rows = table.utterances
     card: dict[str, Any] = {}
-    for part, chosen in parts.items():
+    for part, chosen in held.items():
         card[part] = {
             "utterances": len(chosen),
             "conditions": conditions.counted(table, chosen),
@@ -156,8 +275,6 @@ def split_card(
             card[part]["attributes"] = {
                 name: {"mean": round(float(mean), 3), "std": round(float(std), 3)} for name, mean, std in moments
             }
-    learnt, selects = (card[part]["conditions"] for part in ("train", "dev"))
-    notes = [] if protocol.unlabeled_condition else conditions.mixture(learnt, selects)
     return {
         "protocol": protocol.to_dict(),
         "caption": str(protocol),
@@ -165,173 +282,23 @@ def split_card(
         "classes": list(classes),
         "attributes": list(attributes),
         "parts": card,
-        "leaks": list(_leaks(protocol, table, parts)),
-        "notes": notes,
+        "leaks": list(leaks(protocol, table, held)),
+        "notes": _notes(protocol, table, target, card, len(found["left out"])),
     }
 
 
-def _leaks(protocol: Protocol, table: FeatureTable, parts: Mapping[str, np.ndarray]) -> Iterator[dict[str, Any]]:
-    # Labelled or not, an utterance that is trained on is on the training side.
-    sides = {"train": np.concatenate([parts["train"], parts["unlabelled"]]), "dev": parts["dev"], "test": parts["test"]}
-    kinds = {
-        "speaker": ("speaker", protocol.name == "kfold"),
-        "audio": ("audio_sha256", False),
-        "sentence": ("sentence", True),
-    }
-    for kind, (column, allowed) in kinds.items():
-        seen = {side: set(table.utterances[column].iloc[rows].dropna()) for side, rows in sides.items()}
-        for first, second in (("train", "dev"), ("train", "test"), ("dev", "test")):
-            values = sorted(seen[first] & seen[second])
-            if values:
-                yield {
-                    "kind": kind,
-                    "between": [first, second],
-                    "values": values[:20],
-                    "count": len(values),
-                    "allowed": allowed,
-                }
-
-
-# --- the rules --------------------------------------------------------------------------------------------------------
-# A rule maps a protocol and a table to (the protocol as applied, each row's side). To add a protocol, write its rule.
-
-
-def _parts(protocol: Protocol, table: FeatureTable, target: str) -> tuple[Protocol, dict[str, np.ndarray]]:
-    """Rows by part, test included: for this module and `heldout` alone."""
-    known = labelled(table, target)
-    if not known.any():
-        raise DataError(f"{table.root}: no utterance has a label for target {target}; choose another target or corpus")
-    protocol, side = _RULES[protocol.name](protocol, table, target, known)
-    parts = {
-        "train": known & (side == _TRAIN),
-        "unlabelled": ~known & (side == _TRAIN),
-        "dev": known & (side == _DEV),
-        "test": known & (side == _TEST),
-    }
-    if protocol.unlabeled_condition is None:
-        parts |= conditions.mixed(table, parts["dev"])
-    else:
-        parts |= conditions.apart(protocol.unlabeled_condition, table, parts, side == _TRAIN)
-    parts = {name: np.flatnonzero(chosen) for name, chosen in parts.items()}
-    for part in ("train", "dev", "test"):
-        if len(parts[part]) == 0:
-            raise DataError(f"{table.root}: {protocol} leaves no utterance labelled for {target} in the {part} part")
-    for part, word in (("train", "training"), ("dev", "development")):
-        absent = _absent(table, target, parts["train"], parts[part])
-        if absent:
-            raise DataError(
-                f"{table.root}: the {word} set of {protocol} has no utterance of class {', '.join(absent)}; "
-                f"{_WAY_OUT[protocol.name]}, choose another --target, or leave the class out of the corpus's manifest"
-            )
-    return protocol, parts
-
-
-_WAY_OUT = {
-    "official": "use another protocol, such as speaker",
-    "speaker": "draw the speakers by another --seed",
-    "loso": "choose another --dev-speaker or --test-speaker",
-    "kfold": "use fewer --folds",
-}
-
-
-def _absent(table: FeatureTable, target: str, train: np.ndarray, part: np.ndarray) -> list[str]:
-    """Classes that no row of `part` has."""
-    if attributes_of(target):
-        return []
-    codes, classes = target_codes(table, target, train)
-    present = set(codes[part].tolist())
-    return [name for code, name in enumerate(classes) if code not in present]
-
-
-def _speakers(table: FeatureTable, known: np.ndarray, protocol: Protocol) -> tuple[np.ndarray, list[str]]:
-    """Each row's speaker, and the speakers who have a label, sorted."""
-    speaker = table.utterances["speaker"].to_numpy(object)
-    names = sorted(set(speaker[known]))
-    if len(names) < 3:
-        raise DataError(
-            f"{table.root}: protocol {protocol.name} needs at least 3 speakers with labels (training, development, "
-            f"test), the corpus has {len(names)}: {', '.join(names)}; use protocol kfold"
+def _notes(
+    protocol: Protocol, table: FeatureTable, target: str, card: Mapping[str, Mapping[str, Any]], left_out: int
+) -> list[str]:
+    """What else to know of a split, in sentences, from its card by part."""
+    notes = []
+    if not protocol.unlabeled_condition:
+        notes += conditions.mixture(card["train"]["conditions"], card["dev"]["conditions"])
+    if left_out:
+        notes.append(
+            f"{left_out} utterances are left out: their recordings stand in the development or test part, too."
         )
-    return speaker, names
-
-
-def _sides(speaker: np.ndarray, dev: set[str], test: set[str]) -> np.ndarray:
-    """Each row's side; whoever neither develops nor is tested trains."""
-    sides = {name: _TEST if name in test else _DEV if name in dev else _TRAIN for name in set(speaker)}
-    return np.array([sides[name] for name in speaker])
-
-
-def _official(protocol: Protocol, table: FeatureTable, target: str, known: np.ndarray) -> tuple[Protocol, np.ndarray]:
-    split = table.utterances["split"]
-    if split.isna().all():
-        raise DataError(f"{table.root}: the corpus has no official split; use protocol speaker, loso or kfold")
-    code = {"train": _TRAIN, "unlabelled": _TRAIN, "dev": _DEV, "test": _TEST}
-    return protocol, np.array([code.get(name, _UNUSED) for name in split.to_numpy(object)])
-
-
-def _speaker(protocol: Protocol, table: FeatureTable, target: str, known: np.ndarray) -> tuple[Protocol, np.ndarray]:
-    speaker, names = _speakers(table, known, protocol)
-    drawn = [names[i] for i in np.random.default_rng(protocol.seed).permutation(len(names))]
-    count = max(1, round(SHARE * len(names)))
-    return protocol, _sides(speaker, dev=set(drawn[:count]), test=set(drawn[count : 2 * count]))
-
-
-def _loso(protocol: Protocol, table: FeatureTable, target: str, known: np.ndarray) -> tuple[Protocol, np.ndarray]:
-    speaker, names = _speakers(table, known, protocol)
-    test = protocol.test_speaker
-    if test is None:
-        raise DataError(f"protocol loso needs --test-speaker; expected one of {', '.join(names)}")
-    for flag, name in (("--test-speaker", test), ("--dev-speaker", protocol.dev_speaker)):
-        if name is not None and name not in names:
-            raise DataError(f"{table.root}: {flag} {name}: no speaker with labels has this name; {one_of(name, names)}")
-    if protocol.dev_speaker == test:
-        raise DataError(f"--dev-speaker and --test-speaker are both {test}; they must differ")
-    after = names.index(test) + 1
-    candidates = [protocol.dev_speaker] if protocol.dev_speaker else (names[after:] + names[: after - 1])
-    for dev in candidates:
-        side = _sides(speaker, dev={dev}, test={test})
-        train = np.flatnonzero(known & (side == _TRAIN))
-        if protocol.dev_speaker or not _absent(table, target, train, np.flatnonzero(known & (side == _DEV))):
-            return dataclasses.replace(protocol, dev_speaker=dev), side
-    # Nobody has every class: the caller says which class the next speaker lacks.
-    return dataclasses.replace(protocol, dev_speaker=candidates[0]), _sides(speaker, {candidates[0]}, {test})
-
-
-def _kfold(protocol: Protocol, table: FeatureTable, target: str, known: np.ndarray) -> tuple[Protocol, np.ndarray]:
-    speaker = table.utterances["speaker"].to_numpy(object)
-    group, rng = strata(table, target), np.random.default_rng(protocol.seed)
-    fold = np.zeros(len(speaker), np.int64)
-    original = _originals(table)
-    copies, known = original != np.arange(len(original)), known & (original == np.arange(len(original)))
-    by_group, by_fold = np.zeros((group.max() + 1, protocol.folds), np.int64), np.zeros(protocol.folds, np.int64)
-    for name in sorted(set(speaker[known])):
-        rows = rng.permutation(np.flatnonzero(known & (speaker == name)))
-        if len(rows) < protocol.folds:
-            raise DataError(
-                f"{table.root}: speaker {name} has {len(rows)} labelled utterances, fewer than the {protocol.folds} "
-                "folds that each hold all speakers; use fewer --folds"
-            )
-        by_speaker = np.zeros(protocol.folds, np.int64)
-        # Class by class, to the fold with the fewest of this speaker, then of this class, then of all.
-        for row in rows[np.argsort(group[rows], kind="stable")]:
-            chosen = np.lexsort((by_fold, by_group[group[row]], by_speaker))[0]
-            fold[row] = chosen
-            for count in (by_speaker, by_group[group[row]], by_fold):
-                count[chosen] += 1
-    fold[copies], known = fold[original[copies]], known | (copies & known[original])
-    assert protocol.fold is not None
-    tested = protocol.fold - 1
-    side = np.where(fold == tested, _TEST, np.where(fold == (tested + 1) % protocol.folds, _DEV, _TRAIN))
-    return protocol, np.where(known, side, _TRAIN)
-
-
-def _originals(table: FeatureTable) -> np.ndarray:
-    """For each row, the first row of the same utterance: noisy copies go into the fold of what they are copies of."""
-    rows = table.utterances
-    same = list(zip(rows["path"], rows["start"].fillna(-1), rows["end"].fillna(-1), strict=True))
-    first: dict[Any, int] = {}
-    return np.array([first.setdefault(key, row) for row, key in enumerate(same)])
-
-
-_Rule = Callable[[Protocol, "FeatureTable", str, np.ndarray], tuple[Protocol, np.ndarray]]
-_RULES: dict[str, _Rule] = {"official": _official, "speaker": _speaker, "loso": _loso, "kfold": _kfold}
+    if isinstance(table, Joined) and "emotion" in columns_of(target) and (unshared := table.unshared):
+        held = ", ".join(f"{name} {count}" for name, count in unshared.items())
+        notes.append(f"Emotions that only one of the corpora has are no labels; utterances of them: {held}.")
+    return notes

@@ -56,6 +56,11 @@ def attributes_of(target: str) -> tuple[str, ...]:
     return _COLUMNS[target] if target in (*ATTRIBUTES, "attributes") else ()
 
 
+def columns_of(target: str) -> tuple[str, ...]:
+    """The columns of a manifest in which an utterance with a label for `target` has a value."""
+    return _COLUMNS.get(target, ("emotion",))
+
+
 def labelled(table: FeatureTable, target: str) -> np.ndarray:
     """Which utterances have a label for `target`, (N,) bool; the official split "unlabelled" never has one.
 
@@ -65,7 +70,7 @@ def labelled(table: FeatureTable, target: str) -> np.ndarray:
         raise ConfigError(f"target {target!r} is unknown; {one_of(target, TARGETS)}")
     rows = table.utterances
     known: np.ndarray = (rows["split"] != "unlabelled").fillna(True).to_numpy(bool)
-    for column in _COLUMNS.get(target, ("emotion",)):
+    for column in columns_of(target):
         known = known & rows[column].notna().to_numpy(bool)
     return known & rows["emotion"].isin(FOUR).to_numpy(bool) if target == "emotion4" else known
 
@@ -82,8 +87,8 @@ def target_codes(table: FeatureTable, target: str, train_rows: np.ndarray) -> tu
     """Class codes (N,) int64 of all utterances, -1 = unlabelled, and the classes in the order of their codes.
 
     - `emotion`: the table's emotions, sorted; `emotion4`: the paper's four, others count as unlabelled.
-    - `activation_levels`, `valence_levels`: three levels by Table 2. MSP-IMPROV has boundaries of its own; every other
-      corpus gets IEMOCAP's, after its scale (`attribute_scale` of corpus.json) is mapped to 1 ... 5.
+    - `activation_levels`, `valence_levels`: three levels by Table 2. Utterances of MSP-IMPROV have boundaries of their
+      own; all others get IEMOCAP's, after the scale (`attribute_scale` of corpus.json) is mapped to 1 ... 5.
     - `clusters3`, `clusters5`: K-means in the valence-activation space, clusters numbered by valence, then activation.
       The paper fits the centres on the whole corpus, test speakers included; here they are fitted on the labelled
       ones of `train_rows`, so that the test part stays unseen, and the other utterances go to the nearest centre.
@@ -125,9 +130,10 @@ def strata(table: FeatureTable, target: str) -> np.ndarray:
 
 def _levels(table: FeatureTable, attribute: str, known: np.ndarray) -> np.ndarray:
     values = _on_scale(table, attribute, known)
-    is_msp_improv = str(table.corpus.get("corpus", "")).lower().replace("-", "_") == "msp_improv"
+    corpus = table.utterances["corpus"].str.lower().str.replace("-", "_", regex=False)
     # side="left": a value on a boundary belongs to the level below it.
-    levels = np.searchsorted(MEDIUM_MSP_IMPROV if is_msp_improv else MEDIUM, values, side="left")
+    own, common = (np.searchsorted(ends, values, side="left") for ends in (MEDIUM_MSP_IMPROV, MEDIUM))
+    levels = np.where((corpus == "msp_improv").to_numpy(bool), own, common)
     return np.where(known, levels, -1).astype(np.int64)
 
 

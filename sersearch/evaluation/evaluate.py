@@ -20,6 +20,8 @@ from sersearch.data.batches import LabelSpace
 from sersearch.data.companions import Companion, check_left, complete, without_missing
 from sersearch.data.conditions import CLEAN, by_noise
 from sersearch.data.heldout import test_rows
+from sersearch.data.joined import open_table
+from sersearch.data.leaks import check_leaks
 from sersearch.data.place import full_name, place
 from sersearch.data.protocols import Protocol, Split
 from sersearch.data.table import FeatureTable
@@ -170,7 +172,7 @@ class _Look:
         predictor, data = Predictor.from_study(study, asked["trial"], asked["metric"]), study.meta["data"]
         if svr:
             check_two_step(predictor)
-        table = FeatureTable.open(data["path"], data["features"])
+        table = open_table(data["path"], data["features"], data.get("cross"))
         inputs = predictor.companions.items()
         companions = {name: Companion.open(table, own.features["features"]) for name, own in inputs}
         cards = [(table.card, predictor.card["features"]), *((companions[n].table.card, c.features) for n, c in inputs)]
@@ -179,11 +181,11 @@ class _Look:
                 f"{table.root}: its features were changed after study {study.meta['name']}; run the study again"
             )
         protocol, target = Protocol.from_dict(data["protocol"]), data["target"]
+        there = complete(companions) if data.get("missing") == "skip" else None
+        check_leaks(protocol, table, target, there)
         split, rows = protocol.split(table, target), test_rows(protocol, table, target)
-        if data.get("missing") == "skip":
-            split = without_missing(split, companions)
-            there = complete(companions)
-            rows = rows if there is None else rows[there[rows]]
+        if there is not None:
+            split, rows = without_missing(split, companions), rows[there[rows]]
             check_left(rows, "test", companions)
         return cls(study, predictor, table, split, rows, _truth(table, target, split), companions)
 

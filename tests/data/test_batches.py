@@ -98,7 +98,7 @@ def test_an_auxiliary_corpus_adds_its_speakers_and_no_emotion() -> None:
     [
         ({"corpus": "made"}, r"2 speakers of it stand in the development or test part of made, such as made/s0"),
         (
-            {"audio_sha256": "made05"},
+            {"audio_sha256": "made0_5"},
             "1 recordings of it stand in the development or test part of made",
         ),
     ],

@@ -72,6 +72,16 @@ def test_a_protocol_survives_json_and_gives_the_same_split_again(spoken, data):
     )
 
 
+def test_speaker_disjoint_gives_15_percent_of_the_data_however_unequal_speakers_are(memory_table):
+    said = {f"S{n:02}": 1 + 3 * n for n in range(24)}  # 1 to 70 utterances each, 852 in all
+    table = memory_table([{"speaker": name, "emotion": "joy"} for name, count in said.items() for _ in range(count)])
+    for seed in range(10):
+        protocol = Protocol("speaker", seed=seed)
+        for rows in (protocol.split(table).dev, heldout.test_rows(protocol, table, "emotion")):
+            # Whole speakers come at least as near as half of the last one.
+            assert abs(len(rows) - 0.15 * 852) <= 70 / 2
+
+
 def test_speaker_disjoint_gives_15_percent_each_and_at_least_one(spoken):
     for speakers, expected in ((3, 1), (7, 1), (20, 3)):
         table = spoken(speakers)
@@ -190,7 +200,14 @@ def test_leaks_are_named_and_judged(spoken):
 def test_a_speaker_on_both_sides_of_an_official_split_is_a_leak(memory_table):
     rows = [{"speaker": "ab"[n % 2], "emotion": "joy", "split": s} for n, s in enumerate(("train", "dev", "test"))]
     (leak,) = split_card(Protocol("official"), memory_table(rows))["leaks"]
-    assert leak == {"kind": "speaker", "between": ["train", "test"], "values": ["a"], "count": 1, "allowed": False}
+    assert leak == {
+        "kind": "speaker",
+        "between": ["train", "test"],
+        "values": ["a"],
+        "utterances": [["u0000", "u0002"]],
+        "count": 1,
+        "allowed": False,
+    }
 
 
 def test_a_long_list_of_leaks_is_cut(memory_table):
@@ -204,7 +221,7 @@ def test_a_long_list_of_leaks_is_cut(memory_table):
 
 def test_unknown_protocol():
     with pytest.raises(
-        ConfigError, match=r"protocol 'losso' is unknown; did you mean loso\? expected one of kfold, loso"
+        ConfigError, match=r"protocol 'losso' is unknown; did you mean loso\? expected one of cross, kfold, loso"
     ):
         Protocol("losso")
 
@@ -214,10 +231,28 @@ def test_unknown_protocol():
     [
         ({"name": "speaker", "test_speaker": "a"}, "--test-speaker is an option of protocol loso, not of speaker"),
         ({"name": "loso", "fold": 1}, "--fold is an option of protocol kfold, not of loso"),
-        ({"name": "kfold"}, "no --fold was given; protocol kfold tests one fold, --fold 1 to 10"),
         ({"name": "kfold", "fold": 11}, "fold 11 does not exist; .* --fold 1 to 10"),
         ({"name": "kfold", "fold": 0}, "fold 0 does not exist"),
         ({"name": "kfold", "fold": 1, "folds": 2}, "kfold needs at least 3 folds"),
+        ({"name": "speaker", "dev_folds": 5}, "--dev-folds is an option of protocol loso, not of speaker"),
+        ({"name": "loso", "dev_fold": 1}, "--dev-fold 1 is one of several; say of how many, --dev-folds"),
+        ({"name": "loso", "dev_folds": 5, "dev_fold": 6}, "--dev-fold 6 does not exist; expected 1 to 5"),
+        ({"name": "loso", "dev_folds": 1}, "--dev-folds 1: .* expected 2 or more"),
+        (
+            {"name": "loso", "dev_folds": 5, "dev_speaker": "a"},
+            "--dev-speaker and --dev-folds: .* leave one of them out",
+        ),
+        (
+            {"name": "kfold", "shared_speakers": True},
+            "--shared-speakers is an option of protocol official, not of kfold",
+        ),
+        ({"name": "loso", "target_audio": "all"}, "--target-audio is an option of protocol cross, not of loso"),
+        ({"name": "cross", "target_audio": "some"}, "--target-audio some: expected one of all, unlabelled"),
+        ({"name": "cross", "develop_on": "sources"}, r"--develop-on sources: did you mean source\?"),
+        (
+            {"name": "cross", "unlabeled_condition": "snr5"},
+            "--unlabeled-condition is of one corpus .* leave one of them out",
+        ),
     ],
 )
 def test_options_that_do_not_fit(arguments, message):
@@ -233,11 +268,18 @@ def test_options_that_do_not_fit(arguments, message):
         (Protocol("loso", "S00", "S00"), "--dev-speaker and --test-speaker are both S00"),
         (Protocol("loso"), "protocol loso needs --test-speaker; expected one of S00, S01, S02"),
         (Protocol("official"), "no official split; use protocol speaker, loso or kfold"),
+        (Protocol("kfold"), "no --fold was given; protocol kfold tests one fold, --fold 1 to 10"),
+        (Protocol("loso", "S00", dev_folds=2), "the other speakers develop in 2 folds: one fold .* --dev-fold 1 to 2"),
+        (
+            Protocol("loso", "S00", dev_folds=3, dev_fold=1),
+            "2 speakers with labels are left beside S00, .* use 2 or fewer",
+        ),
+        (Protocol("cross"), "protocol cross needs a second prepared corpus, .*--cross FOLDER"),
         (Protocol("kfold", fold=1, folds=13), "speaker S00 has 12 labelled utterances, fewer than the 13 folds"),
     ],
 )
 def test_tables_that_do_not_fit(spoken, protocol, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises((ConfigError, DataError), match=message):
         protocol.split(spoken(3))
 
 

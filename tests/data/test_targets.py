@@ -20,7 +20,7 @@ NO_ROWS = np.zeros(0, np.int64)
 
 
 def rated(memory_table, values, attribute="activation", **corpus):
-    rows = [{"speaker": "a", attribute: value} for value in values]
+    rows = [{"speaker": "a", "corpus": corpus.get("corpus", "small"), attribute: value} for value in values]
     return memory_table(rows, {"attribute_scale": [1, 5], **corpus})
 
 
@@ -55,6 +55,12 @@ def test_levels_have_the_boundaries_of_table_2(memory_table, corpus, expected):
     codes, classes = target_codes(table, "activation_levels", NO_ROWS)
     assert codes.tolist() == expected
     assert classes == ("low", "medium", "high")
+
+
+def test_two_corpora_in_one_table_have_boundaries_of_their_own(memory_table):
+    rows = [{"speaker": "a", "corpus": name, "activation": 2.5} for name in ("iemocap", "msp_improv")]
+    codes, _ = target_codes(memory_table(rows, {"attribute_scale": [1, 5]}), "activation_levels", NO_ROWS)
+    assert codes.tolist() == [1, 0]
 
 
 def test_valence_levels_have_their_own_names(memory_table):
