@@ -1,0 +1,341 @@
+"""What one study reached on its test parts: scores by seed and fold, and the outputs that they are of."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sersearch.data.atomic import write_json
+from sersearch.errors import ConfigError, DataError, StudyError, one_of
+from sersearch.evaluation.statistics import Interval, Metric, bootstrap_interval
+from sersearch.metrics import ccc, f1, precision, ua, wa
+
+_OF_CLASSES = {measure.__name__: measure for measure in (ua, wa, precision, f1)}
+_PLAIN = ("study", "family", "protocol", "target", "synthetic")
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """One test part."""
+
+    ids: tuple[str, ...]
+    speakers: tuple[str, ...]
+    labels: np.ndarray
+    """Class codes (U,), or attributes (U, A) on the corpus's scale."""
+
+    def __post_init__(self) -> None:
+        if not len(self.ids) == len(self.speakers) == len(self.labels):
+            raise DataError(
+                f"a test part of {len(self.ids)} utterances has {len(self.speakers)} speakers and {len(self.labels)} "
+                "labels; each utterance needs one of both"
+            )
+
+    def of(self, rows: np.ndarray) -> HeldOut:
+        """The utterances in `rows`."""
+        return HeldOut(tuple(self.ids[r] for r in rows), tuple(self.speakers[r] for r in rows), self.labels[rows])
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and deviation of a figure over runs."""
+
+    mean: float
+    deviation: float | None
+    """The sample's, by n - 1; None of one value."""
+    n: int
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Spread:
+        """Of at least one value; NaN where one is."""
+        found = np.array(list(values), np.float64)
+        return cls(float(found.mean()), float(found.std(ddof=1)) if len(found) > 1 else None, len(found))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Results:
+    """One study's models, trained by several seeds and tested on the folds of a protocol.
+
+    A run is one seed on one fold. A fold is a test part of its own: the one test part of an official split, a speaker
+    of LOSO, a random partition that one seed alone was tested on. Raises :class:`DataError` where parts don't match.
+    """
+
+    study: str
+    family: str
+    protocol: str
+    """For captions: what all folds have in common, such as "LOSO over 10 speakers"."""
+    target: str
+    classes: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
+    """Either of them, as the target has it."""
+    scores: Mapping[str, Mapping[int, Mapping[str, float]]]
+    """By metric, seed and fold. NaN: the run has no such figure."""
+    parts: Mapping[str, HeldOut]
+    """By fold."""
+    outputs: Mapping[int, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    """By seed and fold: posteriors (U, C), or attributes (U, A) on the corpus's scale. Of all runs, or of none where
+    they were not kept; then there are no bootstrap intervals and no figures by speaker."""
+    synthetic: bool = False
+
+    def __post_init__(self) -> None:
+        runs = [{(seed, fold) for seed, folds in by.items() for fold in folds} for by in self.scores.values()]
+        if not runs or not runs[0] or any(own != runs[0] for own in runs):
+            raise DataError(f"study {self.study}: each metric needs a score of each run (seed and fold), at least one")
+        if unknown := {fold for _, fold in runs[0]} - self.parts.keys():
+            raise DataError(f"study {self.study}: no test utterances are given for fold {', '.join(sorted(unknown))}")
+        if self.outputs and {(s, f) for s, folds in self.outputs.items() for f in folds} != runs[0]:
+            raise DataError(f"study {self.study}: outputs are needed of the same runs as scores, or of none")
+        width = len(self.classes) or len(self.attributes)
+        for seed, folds in self.outputs.items():
+            for fold, outputs in folds.items():
+                expected = (len(self.parts[fold].ids), width)
+                if outputs.shape != expected or not np.isfinite(outputs).all():
+                    raise DataError(
+                        f"study {self.study}, seed {seed}, fold {fold}: expected finite outputs of shape {expected}, "
+                        f"found shape {outputs.shape}, {int((~np.isfinite(outputs)).sum())} values not finite"
+                    )
+
+    @classmethod
+    def from_outputs(
+        cls,
+        *,
+        study: str,
+        family: str,
+        protocol: str,
+        target: str,
+        classes: Sequence[str] = (),
+        attributes: Sequence[str] = (),
+        parts: Mapping[str, HeldOut],
+        outputs: Mapping[int, Mapping[str, np.ndarray]],
+        synthetic: bool = False,
+    ) -> Results:
+        """With the scores of these outputs.
+
+        Of classes UA, WA, macro precision and F1 (`ua`, `wa`, `precision`, `f1`); of attributes `ccc_<attribute>`, and
+        `ccc`, the mean over them.
+        """
+        names = [*_OF_CLASSES] if classes else ["ccc", *(f"ccc_{name}" for name in attributes)]
+        scores = {
+            name: {
+                seed: {fold: _score(name, attributes, own, parts[fold].labels) for fold, own in folds.items()}
+                for seed, folds in outputs.items()
+            }
+            for name in names
+        }
+        return cls(
+            study=study,
+            family=family,
+            protocol=protocol,
+            target=target,
+            classes=tuple(classes),
+            attributes=tuple(attributes),
+            scores=scores,
+            parts=parts,
+            outputs=outputs,
+            synthetic=synthetic,
+        )
+
+    # --- figures ------------------------------------------------------------------------------------------------------
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What there are scores of."""
+        return tuple(self.scores)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """In order."""
+        return tuple(sorted(next(iter(self.scores.values()))))
+
+    @property
+    def folds(self) -> tuple[str, ...]:
+        """In the order of the test parts."""
+        tested = {fold for folds in next(iter(self.scores.values())).values() for fold in folds}
+        return tuple(fold for fold in self.parts if fold in tested)
+
+    def runs(self, metric: str) -> dict[tuple[int, str], float]:
+        """The score of each seed on each fold, in order. Raises :class:`ConfigError` for an unknown metric."""
+        if metric not in self.scores:
+            raise ConfigError(f"study {self.study} has no figures of {metric!r}; {one_of(metric, self.scores)}")
+        by = self.scores[metric]
+        return {(seed, fold): by[seed][fold] for seed in self.seeds for fold in self.folds if fold in by[seed]}
+
+    def spread(self, metric: str) -> Spread:
+        """Over all runs, as the papers have it."""
+        return Spread.of(self.runs(metric).values())
+
+    def by_fold(self, metric: str) -> dict[str, Spread]:
+        """Of each fold, over its seeds."""
+        runs = self.runs(metric)
+        return {fold: Spread.of(score for (_, own), score in runs.items() if own == fold) for fold in self.folds}
+
+    def by_seed(self, metric: str) -> dict[int, Spread]:
+        """Of each seed, over its folds."""
+        runs = self.runs(metric)
+        return {seed: Spread.of(score for (own, _), score in runs.items() if own == seed) for seed in self.seeds}
+
+    def by_speaker(self, metric: str) -> dict[str, Spread]:
+        """Of all utterances of each speaker, over the seeds that tested them; NaN where a speaker's have no figure.
+
+        Raises :class:`DataError` where outputs were not kept.
+        """
+        found: dict[str, list[float]] = {}
+        for seed in self.seeds:
+            part, outputs = self._pooled(metric, seed)
+            speakers = np.array(part.speakers, object)
+            for name in set(part.speakers):
+                own = speakers == name
+                found.setdefault(name, []).append(_score(metric, self.attributes, outputs[own], part.labels[own]))
+        return {name: Spread.of(found[name]) for name in sorted(found)}
+
+    def interval(
+        self,
+        metric: str,
+        by: Literal["speaker", "utterance"] | None = None,
+        *,
+        level: float = 0.95,
+        method: Literal["BCa", "percentile"] = "BCa",
+        resamples: int = 2000,
+        seed: int = 0,
+    ) -> Interval:
+        """Bootstrap interval of the metric on the utterances of all folds together, its mean over seeds.
+
+        By speaker, or, where there is but one, by utterance. See
+        :func:`~sersearch.evaluation.statistics.bootstrap_interval`. (The mean over folds, each judged apart, is another
+        figure.) Raises :class:`DataError` where outputs were not kept, or seeds weren't tested on the same utterances.
+        """
+        pooled = [self._pooled(metric, own) for own in self.seeds]
+        part = pooled[0][0]
+        if any(other.ids != part.ids for other, _ in pooled) or len(set(part.ids)) < len(part.ids):
+            raise DataError(
+                f"study {self.study}: an interval needs seeds that were all tested on the same utterances, each once"
+            )
+        stacked = torch.from_numpy(np.stack([outputs for _, outputs in pooled]))
+        measure, predicted, labels = _judged(metric, self.attributes, stacked, torch.from_numpy(part.labels))
+        several = len(set(part.speakers)) > 1
+        by = by or ("speaker" if several else "utterance")
+        speakers = part.speakers if by == "speaker" else None
+        found = bootstrap_interval(
+            measure, predicted, labels, speakers, level=level, method=method, resamples=resamples, seed=seed
+        )
+        alone = "of one speaker, so it says nothing of others"
+        return found if several else replace(found, note="; ".join(filter(None, (found.note, alone))))
+
+    def _pooled(self, metric: str, seed: int) -> tuple[HeldOut, np.ndarray]:
+        """All test utterances of a seed, and its outputs."""
+        self.runs(metric)  # refuses an unknown metric
+        if not self.outputs:
+            raise DataError(f"study {self.study}: its outputs were not kept, so there are scores by run alone")
+        folds = [fold for fold in self.folds if fold in self.outputs[seed]]
+        parts = [self.parts[fold] for fold in folds]
+        ids, speakers = (tuple(name for part in parts for name in getattr(part, key)) for key in ("ids", "speakers"))
+        labels = np.concatenate([part.labels for part in parts])
+        return HeldOut(ids, speakers, labels), np.concatenate([self.outputs[seed][fold] for fold in folds])
+
+    def in_subsets(self, count: int = 4, seed: int = 0) -> Results:
+        """The same runs, each fold drawn apart into `count` subsets of the same size, scored one by one.
+
+        DeepEmoCluster, section 5.1: four subsets of the test set x five trials. The draw depends on the utterances' ids
+        alone, so that it is the same for every study. Raises :class:`DataError` where outputs were not kept, or a fold
+        has fewer utterances than that.
+        """
+        if not self.outputs:
+            raise DataError(f"study {self.study}: its outputs were not kept, so its test part can't be divided")
+        rows: dict[str, tuple[str, np.ndarray]] = {}
+        for fold in self.folds:
+            part = self.parts[fold]
+            if len(part.ids) < count:
+                raise DataError(f"fold {fold} has {len(part.ids)} utterances, too few for {count} subsets")
+            drawn = np.random.default_rng(seed).permutation(np.argsort(np.array(part.ids)))
+            for number, own in enumerate(np.array_split(drawn, count), start=1):
+                rows[f"{fold}, subset {number}"] = fold, np.sort(own)
+        return Results.from_outputs(
+            study=self.study,
+            family=self.family,
+            protocol=f"{self.protocol}; test part in {count} random subsets, seed {seed}",
+            target=self.target,
+            classes=self.classes,
+            attributes=self.attributes,
+            parts={name: self.parts[fold].of(own) for name, (fold, own) in rows.items()},
+            outputs={
+                run: {name: folds[fold][own] for name, (fold, own) in rows.items() if fold in folds}
+                for run, folds in self.outputs.items()
+            },
+            synthetic=self.synthetic,
+        )
+
+    # --- on disk ------------------------------------------------------------------------------------------------------
+
+    def save(self, path: Path) -> None:
+        """Write them as JSON, atomically; :meth:`load` reads them back."""
+        plain = {key: getattr(self, key) for key in _PLAIN}
+        scores = {
+            metric: {seed: {fold: _json(score) for fold, score in by.items()} for seed, by in seeds.items()}
+            for metric, seeds in self.scores.items()
+        }
+        parts = {
+            fold: {"ids": part.ids, "speakers": part.speakers, "labels": part.labels.tolist()}
+            for fold, part in self.parts.items()
+        }
+        outputs = {seed: {fold: own.tolist() for fold, own in folds.items()} for seed, folds in self.outputs.items()}
+        names = {"classes": self.classes, "attributes": self.attributes}
+        write_json(path, {**plain, **names, "scores": scores, "parts": parts, "outputs": outputs})
+
+    @classmethod
+    def load(cls, path: Path) -> Results:
+        """Read what :meth:`save` wrote. Raises :class:`StudyError` for a file that isn't that."""
+        try:
+            found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+            classes, attributes = tuple(found["classes"]), tuple(found["attributes"])
+            dtype = np.int64 if classes else np.float64
+            parts = {
+                fold: HeldOut(tuple(p["ids"]), tuple(p["speakers"]), np.array(p["labels"], dtype))
+                for fold, p in found["parts"].items()
+            }
+            scores = {
+                metric: {int(seed): {f: _number(score) for f, score in by.items()} for seed, by in seeds.items()}
+                for metric, seeds in found["scores"].items()
+            }
+            outputs = {
+                int(seed): {fold: np.array(own, np.float64) for fold, own in folds.items()}
+                for seed, folds in found["outputs"].items()
+            }
+            plain: dict[str, Any] = {key: found[key] for key in _PLAIN}
+            return cls(**plain, classes=classes, attributes=attributes, scores=scores, parts=parts, outputs=outputs)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, DataError) as error:
+            raise StudyError(f"{path}: not the results of a study ({error!r}); evaluate the study again") from error
+
+
+def _json(score: float) -> float | None:
+    """JSON knows no NaN."""
+    return score if math.isfinite(score) else None
+
+
+def _number(score: float | None) -> float:
+    return math.nan if score is None else float(score)
+
+
+def _score(metric: str, attributes: Sequence[str], outputs: np.ndarray, labels: np.ndarray) -> float:
+    """The metric of outputs (U, C) or (U, A)."""
+    tensors = torch.from_numpy(outputs), torch.from_numpy(labels)
+    measure, predicted, truth = _judged(metric, attributes, *tensors)
+    return float(torch.as_tensor(measure(predicted, truth)).double().mean())
+
+
+def _judged(metric: str, attributes: Sequence[str], outputs: Tensor, labels: Tensor) -> tuple[Metric, Tensor, Tensor]:
+    """The measure, and predictions (..., U) and labels (U,) for it, (..., A, U) and (A, U) of attributes.
+
+    From outputs (..., U, C) or (..., U, A) and labels (U,) or (U, A).
+    """
+    if not attributes:
+        return partial(_OF_CLASSES[metric], classes=outputs.shape[-1]), outputs.argmax(dim=-1), labels
+    chosen = [a for a, name in enumerate(attributes) if metric in ("ccc", f"ccc_{name}")]
+    return ccc, outputs[..., chosen].transpose(-1, -2), labels[:, chosen].T
