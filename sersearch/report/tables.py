@@ -14,8 +14,7 @@ from sersearch.study import TrialRecord
 
 def best_metrics(summary: Summary, trial: TrialRecord) -> dict[str, Any]:
     """What was reported in the epoch that the trial's value is of; what is of a condition last, from clean to noisy."""
-    best = summary.best_epoch(trial)
-    metrics: dict[str, Any] = next((event["metrics"] for event in trial.epochs if event["epoch"] == best), {})
+    metrics = summary.at_best(trial)
     return {name: metrics[name] for name in metrics_by_noise(metrics)}
 
 
@@ -63,8 +62,9 @@ def write_markdown(head: list[str], rows: list[list[str]], path: Path) -> None:
 
 def ranked(summary: Summary) -> list[TrialRecord]:
     """Trials by value, best first; failed ones and those without a value last."""
-    scored = sorted(summary.scored, key=lambda trial: (-(summary.value(trial) or 0.0), trial.number))
-    return [*scored, *(trial for trial in summary.trials if trial not in scored)]
+    scored = sorted(summary.scored, key=lambda trial: (-summary.score(trial), trial.number))
+    numbers = {trial.number for trial in scored}
+    return [*scored, *(trial for trial in summary.trials if trial.number not in numbers)]
 
 
 def winners(summary: Summary) -> tuple[list[str], list[list[str]]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sersearch.report import curves, maps, write_report
-from sersearch.report.summary import Summary
+from sersearch.report.summary import Summary, condition_name
 from sersearch.report.tables import best_metrics
 from sersearch.study import Study
 from tests.report import studies
@@ -26,16 +26,16 @@ def test_each_attribute_has_a_heat_map_with_its_own_best_point_framed(study: Pat
     summary = Summary(Study.open(study))
     for winner, (name, (alpha, beta)) in zip(summary.winners, studies.PEAKS.items(), strict=True):
         assert winner.label == f"development CCC {name}"
-        assert f'<figure id="heatmap_alpha_beta_dev_ccc_{name}">' in page
+        assert f'<figure id="study-heatmap_alpha_beta_dev_ccc_{name}">' in page
         assert (winner.best.searched["alpha"], winner.best.searched["beta"]) == (alpha, beta)
         (pair,) = winner.pairs
         axes = maps.heat_map(winner, *pair).axes[0]
         (frame,) = [patch for patch in axes.patches if not patch.get_hatch()]
-        assert frame.get_xy() == pytest.approx((10 * alpha - 0.5, 10 * beta - 0.5))
+        assert frame.get_xy() == pytest.approx((10 * alpha - 0.46, 10 * beta - 0.46))
         values = axes.images[0].get_array()
         assert values.count() == 66, "beyond alpha + beta = 1 nothing was tried"
         assert values[round(10 * beta), round(10 * alpha)] == values.max() == pytest.approx(winner.value(winner.best))
-    assert '<figure id="heatmap_alpha_beta">' in page
+    assert '<figure id="study-heatmap_alpha_beta">' in page
 
 
 def test_the_winners_stand_in_one_table(page: str) -> None:
@@ -55,12 +55,12 @@ def test_a_study_of_one_attribute_or_of_classes_has_no_winners(study: Path, tmp_
     lone.trial(0, {"alpha": 0.4, "beta": 0.6}, 2)
     (tmp_path / "hand" / "split.json").write_text(json.dumps(split | {"attributes": ["valence"]}))
     assert Summary(Study.open(tmp_path / "hand")).winners == []
-    assert "Best for each attribute" not in visible(write_report(tmp_path / "hand").read_text())
+    assert "Best for each attribute" not in visible(write_report([tmp_path / "hand"]).read_text())
 
 
 def test_attributes_have_a_scatter_and_no_confusion_matrix(study: Path, page: str) -> None:
-    assert '<figure id="scatter">' in page
-    assert "confusion" not in page
+    assert '<figure id="study-scatter">' in page
+    assert "Confusion" not in page
     assert "Predicted and true values of the best trial" in page
     assert "n = 20 utterances" in visible(page)
     assert "activation 4.0 &plusmn; 0.9" in page
@@ -71,11 +71,11 @@ def test_conditions_are_lines_of_the_best_trial(study: Path, page: str) -> None:
     assert summary.conditions == {"snr10": "dev_ccc_snr10", "snr0": "dev_ccc_snr0"}
     assert summary.winners[1].conditions == {"snr10": "dev_ccc_valence_snr10", "snr0": "dev_ccc_valence_snr0"}
     lines = {line.get_label(): line for line in curves.condition_curves(summary).axes[0].lines}
-    assert list(lines) == ["clean", "snr10", "snr0", "best epoch, on clean speech"]
+    assert list(lines) == ["clean", "10 dB SNR", "0 dB SNR", "best epoch, on clean speech"]
     told = [event["value"] for event in summary.best.epochs]
     for name, cost in {"clean": 0, **studies.CONDITIONS}.items():
-        assert lines[name].get_ydata() == pytest.approx([value - cost for value in told])
-    assert '<figure id="conditions">' in page
+        assert lines[condition_name(name)].get_ydata() == pytest.approx([value - cost for value in told])
+    assert '<figure id="study-conditions">' in page
     assert "on noisy copies of the same utterances, by which nothing was." in visible(page)
 
 
@@ -98,14 +98,14 @@ def test_a_study_of_mixed_conditions_says_so_and_counts_noisy_copies(tmp_path: P
     split = studies.SPLIT | {"notes": ["The conditions are mixed."]}
     split["parts"] = {**studies.SPLIT["parts"], "test": part}
     (tmp_path / "hand" / "split.json").write_text(json.dumps(split))
-    page = write_report(tmp_path / "hand").read_text()
+    page = write_report([tmp_path / "hand"]).read_text()
     assert '<p class="note">The conditions are mixed.</p>' in page
     assert "test 40: clean 20, snr5 20 0.02" in cells(page)
     assert "over all conditions together, by which the trial and its epoch were chosen, and in each" in visible(page)
     summary = Summary(Study.open(tmp_path / "hand"))
     assert list(summary.conditions) == ["clean", "snr10", "snr5"]
     lines = [line.get_label() for line in curves.condition_curves(summary).axes[0].lines]
-    assert lines == ["all", "clean", "snr10", "snr5", "best epoch, on all conditions"]
+    assert lines == ["all", "clean", "10 dB SNR", "5 dB SNR", "best epoch, on all conditions"]
 
 
 def test_the_test_result_of_attributes_by_condition(tmp_path: Path) -> None:
@@ -134,11 +134,12 @@ def test_the_test_result_of_attributes_by_condition(tmp_path: Path) -> None:
     }
     (study / "evaluation").mkdir()
     (study / "evaluation" / "test.json").write_text(json.dumps(result))
-    page = write_report(study).read_text()
-    assert "Predictions for the test set" not in page, "their table is lost"
+    page = write_report([study]).read_text()
+    assert "predictions.csv: cannot be read" in visible(page)
+    assert "Predictions for the test set: CCC" not in page, "their table is lost"
     (study / "evaluation" / "predictions.csv").write_text(studies.attribute_predictions("clean"))
-    page = write_report(study).read_text()
-    assert 'alt="Predictions for the test set"' in page
+    page = write_report([study]).read_text()
+    assert 'alt="Predictions for the test set: CCC 0.4100' in page
     text = visible(page)
     assert "Trial 2 on 8 clean test utterances: CCC 0.4100, CCC activation 0.5000, CCC valence 0.2300" in text
     text = cells(page)

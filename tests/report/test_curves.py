@@ -54,7 +54,7 @@ def test_what_is_watched_has_the_best_trials_line(tmp_path: Path) -> None:
     mean, best = found["smallest cluster"].lines
     assert mean.get_ydata() == pytest.approx([(0.03 + 0.005) / 2] * 4)
     assert best.get_ydata() == pytest.approx([0.005] * 4)
-    assert best.get_color() == "tab:red"
+    assert best.get_color() == "black"
 
 
 def test_a_single_value_is_a_point(tmp_path: Path) -> None:
