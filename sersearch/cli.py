@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from sersearch.errors import SersearchError
+from sersearch.errors import SersearchError, printable
 
 if TYPE_CHECKING:
+    from sersearch.tuning.run import How
     from sersearch.tuning.space import SearchSpace
 
 app = typer.Typer(
@@ -93,7 +94,7 @@ def prep(
         f"{made.rejected} rejected, {made.written} of {made.shards} shards written in {made.seconds:.0f} s"
     )
     for note in made.notes:
-        print(f"Note: {note}")
+        print(printable(f"Note: {note}"))
     if made.rejected:
         print(f"Rejected utterances and reasons: {made.out / 'rejected.parquet'}")
 
@@ -126,7 +127,7 @@ def check(root: Annotated[str, typer.Argument(help="A folder that `sersearch pre
     folder = place(root)
     problems = list(find(folder))
     for problem in problems:
-        print(problem, file=sys.stderr)
+        print(printable(problem), file=sys.stderr)
     if problems:
         raise typer.Exit(2)
     print(f"{root}: {', '.join(feature_sets(folder))}: all shards are what their cards say, and nothing is missing")
@@ -166,11 +167,31 @@ def tune(
     missing: Annotated[
         Literal["skip", "zero"], typer.Option(help="What becomes of utterances without visual features.")
     ] = "skip",
-    protocol: Annotated[str | None, typer.Option(help="official, speaker, loso or kfold.")] = None,
+    cross: Annotated[
+        str | None, typer.Option(help="A prepared corpus that is tested in place of --data: protocol cross.")
+    ] = None,
+    protocol: Annotated[str | None, typer.Option(help="official, speaker, loso, kfold or cross.")] = None,
     test_speaker: Annotated[str | None, typer.Option(help="LOSO: who is left out.")] = None,
     dev_speaker: Annotated[str | None, typer.Option(help="LOSO: who develops; the next one by default.")] = None,
     fold: Annotated[int | None, typer.Option(help="k-fold: the fold that is tested, from 1.")] = None,
     folds: Annotated[int, typer.Option(help="k-fold: number of folds.")] = 10,
+    dev_folds: Annotated[
+        int | None, typer.Option(help="LOSO: folds of the other speakers, of which one develops (nested).")
+    ] = None,
+    dev_fold: Annotated[int | None, typer.Option(help="Of them, the one that develops, from 1.")] = None,
+    develop_on: Annotated[
+        Literal["target", "source"], typer.Option(help="cross: the corpus that develops.")
+    ] = "target",
+    target_audio: Annotated[
+        Literal["unlabelled", "all"],
+        typer.Option(help="cross: audio of the tested corpus to train on without labels; all: the tested one, too."),
+    ] = "unlabelled",
+    shared_speakers: Annotated[
+        bool, typer.Option("--shared-speakers", help="Speakers may stand in several parts of the official split.")
+    ] = False,
+    drop_duplicates: Annotated[
+        bool, typer.Option("--drop-duplicates", help="A recording in several parts stays in the one that is tested.")
+    ] = False,
     unlabeled_condition: Annotated[
         str | None, typer.Option(help="Train on labels of clean speech and unlabelled speech in this noise, e.g. snr5.")
     ] = None,
@@ -202,39 +223,69 @@ def tune(
         typer.Option(help="Compile training steps; by default only on a GPU, where it is measured to be faster."),
     ] = None,
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow; a local SQLite file by default.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="A Ray cluster, such as auto; a Ray of its own by default.")
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="Folder or URL that all nodes of a cluster reach, for checkpoints and a copy of the study."),
+    ] = None,
+    epoch_limit: Annotated[
+        float | None,
+        typer.Option(help="Seconds after which an epoch hangs; 20 times the slowest, 600 at least, by default.", min=1),
+    ] = None,
+    grace: Annotated[
+        float, typer.Option(help="Seconds to leave in after SIGTERM: epochs in training are waited for.", min=0)
+    ] = 20.0,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin the study --name anew; the old one is kept aside.")
+    ] = False,
     resume: Annotated[str | None, typer.Option(metavar="STUDY", help="Go on with a study.")] = None,
+    retry_failed: Annotated[
+        str | None, typer.Option(metavar="STUDY", help="Run a study's failed trials again, and no others.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run, and for how long.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Print the log, too.")] = False,
     studies: Root = Path("studies"),
 ) -> None:
-    """Search a family's hyperparameters on the development set of a corpus."""
+    """Search a family's hyperparameters on the development set of a corpus; a study that is there goes on."""
     from sersearch.data.place import place
     from sersearch.data.protocols import Protocol
     from sersearch.errors import ConfigError
-    from sersearch.tuning import progress, run
+    from sersearch.study import Study
+    from sersearch.tuning import plan, progress, run
 
-    if resume is not None:
-        return _resume(context, resume, studies, concurrency, tracking_uri)
+    how = run.How(concurrency=concurrency, address=address, tracking_uri=tracking_uri, grace=grace)
+    if resume is not None or retry_failed is not None:
+        return _resume(context, resume, retry_failed, studies, how, storage, verbose)
     if space is None:
         raise ConfigError("tune needs --space NAME (`sersearch spaces` lists them) or --resume STUDY")
     sizes = {} if unlabeled_size is None else {"unlabeled_size": unlabeled_size}
     chosen = _space(space, data is None, _assignments(fixed or []), sizes, objective, method, trials, epochs)
     rule = Protocol(
-        protocol or ("official" if data is None else "speaker"),  # type: ignore[arg-type]  # checked by Protocol
+        protocol or _rule(data, cross),  # type: ignore[arg-type]  # checked by Protocol
         test_speaker=test_speaker,
         dev_speaker=dev_speaker,
         fold=fold,
         folds=folds,
         seed=seed,
         unlabeled_condition=unlabeled_condition,
+        dev_folds=dev_folds,
+        dev_fold=dev_fold,
+        develop_on=develop_on,
+        target_audio=target_audio,
+        shared_speakers=shared_speakers,
+        drop_duplicates=drop_duplicates,
     )
     fused = _lanes(lanes)
     corpus = _demo(chosen.features, chosen.family) if data is None else place(data)
-    request = run.TuneRequest(
+    request = plan.TuneRequest(
         space=chosen,
         data=corpus,
         protocol=rule,
-        target=target or _target(chosen.target, corpus, chosen.features),
+        target=target or _target(chosen.target, corpus, chosen.features, cross),
         aux=None if aux is None else place(aux),
+        cross=None if cross is None else place(cross),
         missing=missing,
         name=name,
         root=studies,
@@ -244,12 +295,15 @@ def tune(
         precision=precision,
         compile=compile,
         tracking_uri=tracking_uri,
+        storage=storage,
+        epoch_limit=epoch_limit,
     )
     progress.announce(chosen)
     if dry_run:
-        return progress.show_dry_run(request, run.dry_run(request))
-    with _interruptible(), progress.Live() as live:
-        run.tune(request, live)
+        return progress.show_dry_run(request, plan.dry_run(request))
+    before = Study.open(name, studies) if name is not None and not fresh and (studies / name).is_dir() else None
+    with _interruptible(), progress.Live(before, verbose) as live:
+        run.tune(request, how, live, fresh)
 
 
 def _space(
@@ -294,12 +348,21 @@ def _lanes(text: str) -> int | Literal["auto"]:
     raise ConfigError(f"--lanes {text}: expected a whole number from 1, or auto")
 
 
-def _target(wanted: str | None, corpus: Path, features: str) -> str:
+def _rule(data: str | None, cross: str | None) -> str:
+    """The protocol unless one is named."""
+    if cross is not None:
+        return "cross"
+    return "official" if data is None else "speaker"
+
+
+def _target(wanted: str | None, corpus: Path, features: str, cross: str | None) -> str:
     """The space's target; emotion where it names none, or where no utterance has such labels."""
-    from sersearch.data.table import FeatureTable
+    from sersearch.data.joined import open_table
+    from sersearch.data.place import place
     from sersearch.data.targets import labelled
 
-    if wanted is None or labelled(FeatureTable.open(corpus, features), wanted).any():
+    table = open_table(corpus, features, None if cross is None else place(cross))
+    if wanted is None or labelled(table, wanted).any():
         return wanted or "emotion"
     print(
         f"{corpus} has no labels for {wanted}, which the space is for: emotion is predicted, with a head for classes."
@@ -318,19 +381,43 @@ def _demo(features: str, family: str) -> Path:
 
 
 def _resume(
-    context: typer.Context, name: str, studies: Path, concurrency: int | None, tracking_uri: str | None
+    context: typer.Context,
+    resume: str | None,
+    retry: str | None,
+    studies: Path,
+    how: How,
+    storage: str | None,
+    verbose: bool,
 ) -> None:
     """Go on with a study; options that would change what it is are refused."""
     from sersearch.errors import ConfigError
     from sersearch.study import Study
     from sersearch.tuning import progress, run
+    from sersearch.tuning import storage as stored
 
+    option, name = ("--resume", resume) if resume is not None else ("--retry-failed", retry)
+    assert name is not None
     sources = {p.opts[0]: context.get_parameter_source(p.name or "") for p in context.command.params}
     given = {option for option, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
-    if extra := sorted(given - {"--resume", "--studies", "--concurrency", "--tracking-uri"}):
-        raise ConfigError(f"--resume goes on with a study as it was begun; leave out {', '.join(extra)}")
-    with _interruptible(), progress.Live(Study.open(name, studies)) as live:
-        run.resume(name, studies, live, concurrency, tracking_uri)
+    allowed = {"--studies", "--concurrency", "--tracking-uri", "--address", "--storage", "--grace", "--verbose"}
+    if extra := sorted(given - allowed - {option}):
+        raise ConfigError(f"{option} goes on with a study as it was begun; leave out {', '.join(extra)}")
+    if storage is not None and not stored.fetch(name, storage, studies):
+        raise ConfigError(f"{option} {name}: isn't a study in {studies}, nor in {storage}")
+    with _interruptible(), progress.Live(Study.open(name, studies), verbose) as live:
+        run.resume(name, studies, how, live, retry=retry is not None)
+
+
+@app.command()
+def status(
+    study: Annotated[str, typer.Argument(help="A study's name or folder.")],
+    studies: Root = Path("studies"),
+) -> None:
+    """What is going on in a study: who runs it, its trials, the best so far, failures and what MLflow hasn't got."""
+    from sersearch.study import Study
+    from sersearch.tuning.status import show
+
+    show(Study.open(study, studies))
 
 
 @contextmanager
@@ -364,15 +451,17 @@ def _assignments(texts: list[str]) -> dict[str, object]:
 
 @app.command()
 def report(
-    study: Annotated[str, typer.Argument(help="A study's name or folder.")],
-    out: Annotated[Path | None, typer.Option(help="Folder to write; `report` in the study's by default.")] = None,
+    study: Annotated[list[str], typer.Argument(help="Names or folders of studies.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write; of one study, `report` in its own by default.")
+    ] = None,
     studies: Root = Path("studies"),
 ) -> None:
-    """Write figures, tables and one static page of a study."""
+    """Write figures, tables and one static page of a study, or of several side by side."""
     from sersearch.report import write_report
     from sersearch.study import Study
 
-    print(write_report(Study.open(study, studies).folder, out))
+    print(write_report([Study.open(name, studies).folder for name in study], out))
 
 
 @app.command()
@@ -431,7 +520,7 @@ def predict(
 
 def _print_prediction(row: dict[str, object]) -> None:
     if "error" in row:
-        print(f"{row['path']}: {row['error']}", file=sys.stderr)
+        print(printable(f"{row['path']}: {row['error']}"), file=sys.stderr)
         return
     values, posteriors = row["values"], row["posteriors"]
     assert isinstance(values, dict)
@@ -442,7 +531,7 @@ def _print_prediction(row: dict[str, object]) -> None:
     without = row["without"]
     assert isinstance(without, tuple)
     said += [f"(without {name} features)" for name in without]
-    print(f"{row['path']}: {'  '.join(said)}")
+    print(printable(f"{row['path']}: {'  '.join(said)}"))
 
 
 @app.command("import")
@@ -498,12 +587,13 @@ def main() -> None:
     try:
         app(_spread(sys.argv[1:]))
     except SersearchError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        print(f"Error: {printable(str(error))}", file=sys.stderr)
         raise SystemExit(2) from None
     except OSError as error:  # what the system refuses: a folder that can't be read or written, a full disk
         if isinstance(error, BrokenPipeError):
             raise
-        print(f"Error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}", file=sys.stderr)
+        said = f"{f'{error.filename}: ' if error.filename else ''}{error.strerror or error}"
+        print(f"Error: {printable(said)}", file=sys.stderr)
         raise SystemExit(2) from None
 
 

@@ -6,11 +6,15 @@
     context.json    what a prediction needs besides weights (`TrainingData.context`)
     trials.jsonl    the journal: one JSON object a line, only ever appended to
     ray/            Tune's experiment with the trials' checkpoints
+    logs/           what happened: search.jsonl, and a file for each trial
     optuna.log      the Optuna study, for optuna-dashboard
 
+With a storage, which all nodes of a cluster reach, checkpoints lie there (`Study.home`), and so does a copy of what
+a driver elsewhere needs to go on.
+
 Journal events: `start` (trial, params, searched), `epoch` (trial, epoch, metrics, value, best, done, seconds,
-checkpoint),
-`end` (trial, state, reason); each with `time` (s since 1970). An epoch that stands twice, after a resume: last wins.
+checkpoint), `again` (trial, epoch, checkpoint: a known epoch trained again, whose figures stand), `end` (trial, state,
+reason); each with `time` (s since 1970). Their order is that of the file: clocks are set.
 """
 
 from __future__ import annotations
@@ -20,19 +24,23 @@ import json
 import math
 import os
 import re
+import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from types import NoneType
 from typing import Any
 
 from sersearch.data.atomic import write_json
+from sersearch.data.place import place
 from sersearch.errors import StudyError, one_of
 
 _FIELDS = {
     "start": {"trial", "params", "searched"},
-    "epoch": {"trial", "epoch", "value"},
+    "epoch": {"trial", "epoch", "value", "metrics", "seconds"},
+    "again": {"trial", "epoch", "checkpoint"},
     "end": {"trial", "state", "reason"},
 }
 STUDIES = Path("studies")
@@ -52,8 +60,11 @@ class TrialRecord:
     """running, complete, pruned, failed or interrupted."""
     reason: str = ""
     epochs: list[dict[str, Any]] = field(default_factory=list)
-    """`epoch` events by epoch."""
-    folder: Path = Path()
+    """`epoch` events by epoch; `order` is their place among all events."""
+    home: Path = Path()
+    """What the checkpoints' names are relative to."""
+    ended: float | None = None
+    """When it ended by itself, was pruned or failed, in s since 1970."""
 
     @property
     def unfinished(self) -> bool:
@@ -84,15 +95,55 @@ class TrialRecord:
     @property
     def checkpoint(self) -> Path | None:
         """Folder of the last checkpoint that is there; it holds the best epoch's weights."""
+        return next(self.checkpoints(), None)
+
+    def checkpoints(self) -> Iterator[Path]:
+        """Folders of the checkpoints that are there, the last first."""
         for event in reversed(self.epochs):
-            if event.get("checkpoint") and (self.folder / event["checkpoint"]).is_dir():
-                return self.folder / str(event["checkpoint"])
-        return None
+            name = event.get("checkpoint")
+            if isinstance(name, str) and _within(name) and (self.home / name).is_dir():
+                yield self.home / name
 
     @property
     def seconds(self) -> float:
         """Training time over all epochs."""
         return float(sum(e["seconds"] for e in self.epochs))
+
+    def take(self, event: Mapping[str, Any]) -> None:
+        """Be what `event` of the journal makes of it."""
+        if event["event"] == "end":
+            self.state, self.reason = event["state"], event["reason"]
+            self.ended = None if self.unfinished else event.get("time")
+        elif event["event"] == "start":
+            self.state, self.reason, self.ended = "running", "", None
+        elif event["epoch"] == len(self.epochs) + 1:
+            self.epochs.append(dict(event))
+        elif 1 <= event["epoch"] <= len(self.epochs):
+            known = self.epochs[event["epoch"] - 1]
+            known["checkpoint"] = event.get("checkpoint")
+
+
+class Records(dict[int, TrialRecord]):
+    """Trials by number, as the journal's events tell them."""
+
+    def __init__(self, home: Path, events: Iterable[Mapping[str, Any]] = ()) -> None:
+        super().__init__()
+        self._home, self._taken = home, 0
+        for event in events:
+            self.take(event)
+
+    def take(self, event: Mapping[str, Any]) -> None:
+        """Take in the next event; what is said of a trial that never began is passed over."""
+        number = event["trial"]
+        if event["event"] == "start" and number not in self:
+            self[number] = TrialRecord(number, event["params"], event["searched"], home=self._home)
+        if number in self:
+            self[number].take({**event, "order": self._taken})
+        self._taken += 1
+
+    def sorted(self) -> list[TrialRecord]:
+        """All trials by number."""
+        return [record for _, record in sorted(self.items())]
 
 
 class _Meta(dict[str, Any]):
@@ -137,7 +188,7 @@ class Study:
             if (folder / "study.json").is_file():
                 try:
                     meta = json.loads((folder / "study.json").read_text("utf-8"))
-                except (OSError, ValueError) as error:
+                except (OSError, ValueError, RecursionError) as error:
                     raise StudyError(f"{folder / 'study.json'}: cannot be read ({error})") from error
                 if not isinstance(meta, dict) or "name" not in meta:
                     raise StudyError(f"{folder / 'study.json'}: cannot be read (it is not a study's)")
@@ -155,42 +206,49 @@ class Study:
         self.meta |= changes
         write_json(self.folder / "study.json", self.meta)
 
-    def trials(self) -> list[TrialRecord]:
-        """All trials by number, as the journal has them."""
-        records: dict[int, TrialRecord] = {}
-        epochs: dict[int, dict[int, dict[str, Any]]] = {}
-        for event in self._events():
-            number = event["trial"]
-            if event["event"] == "start":
-                if number not in records:
-                    records[number] = TrialRecord(number, event["params"], event["searched"], folder=self.folder)
-                records[number].state, records[number].reason = "running", ""
-            elif number in records and event["event"] == "epoch":
-                epochs.setdefault(number, {})[event["epoch"]] = event
-            elif number in records:
-                records[number].state, records[number].reason = event["state"], event["reason"]
-        for number, record in records.items():
-            record.epochs = [event for _, event in sorted(epochs.get(number, {}).items())]
-        return [record for _, record in sorted(records.items())]
+    @property
+    def home(self) -> Path:
+        """Where the trials' checkpoints lie: the study's folder, or its place in the storage that nodes share."""
+        storage = self.meta.get("storage")
+        return self.folder if storage is None else place(storage) / self.folder.resolve().name
 
-    def _events(self) -> Iterator[dict[str, Any]]:
-        path = self.folder / "trials.jsonl"
-        if not path.exists():
+    @property
+    def spool(self) -> Path:
+        """The file of what MLflow hasn't got yet."""
+        return self.folder / "mlflow_spool.jsonl"
+
+    @property
+    def journal(self) -> Path:
+        """The file of events."""
+        return self.folder / "trials.jsonl"
+
+    def records(self) -> Records:
+        """All trials by number, as the journal has them now."""
+        return Records(self.home, self.events())
+
+    def trials(self) -> list[TrialRecord]:
+        """All trials, in the order of their numbers."""
+        return self.records().sorted()
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """The journal's events, in order."""
+        if not self.journal.exists():
             return
-        for line in path.read_text("utf-8", errors="replace").splitlines():
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue  # the line that a kill tore; what it would have said happens again
-            if isinstance(event, dict) and event.keys() >= _FIELDS.get(str(event.get("event")), {""}):
-                yield event
+        with self.journal.open("rb") as file:
+            for line in file:
+                try:
+                    event = json.loads(line)
+                except (ValueError, RecursionError):
+                    continue  # the line that a kill tore; what it would have said happens again
+                if isinstance(event, dict) and _is_event(event):
+                    yield event
 
     def trial(self, number: int) -> TrialRecord:
         """One trial. Raises :class:`StudyError` when the study has no such trial."""
-        for record in self.trials():
-            if record.number == number:
-                return record
-        raise StudyError(f"study {self.name} has no trial {number}; it has {len(self.trials())}, counted from 0")
+        records = self.records()
+        if number not in records:
+            raise StudyError(f"study {self.name} has no trial {number}; it has {len(records)}, counted from 0")
+        return records[number]
 
     def best(self, metric: str | None = None) -> TrialRecord:
         """The trial with the best development value, by the objective or by another development `metric`.
@@ -213,32 +271,87 @@ class Study:
             raise StudyError(f"study {self.name} has no metric {metric!r}; {one_of(metric, there)}")
         return max(scored)[2]
 
-    def append(self, event: str, trial: int, **fields: Any) -> None:
-        """Add an event to the journal; ends reach the disk before this returns."""
-        line = json.dumps({"event": event, "trial": trial, **fields, "time": time.time()}, allow_nan=False)
-        path = self.folder / "trials.jsonl"
-        with path.open("a+b") as file:
-            torn = file.tell() > 0 and not _ends_line(path)
-            file.write(b"\n" * torn + line.encode() + b"\n")
+    def append(self, event: str, trial: int, **fields: Any) -> dict[str, Any]:
+        """Add an event to the journal, and return it; ends reach the disk before this returns."""
+        whole = {"event": event, "trial": trial, **fields, "time": time.time()}
+        line = json.dumps(whole, allow_nan=False).encode() + b"\n"
+        with open(self.journal, "a+b", opener=_own) as file:
+            torn = file.tell() > 0 and not _ends_line(self.journal)
+            file.write(b"\n" * torn + line)
             file.flush()
             if event == "end":
                 os.fsync(file.fileno())
+        return whole
 
     @contextmanager
-    def hold(self) -> Iterator[None]:
-        """Keep other drivers out. Raises :class:`StudyError`, with its pid, when another process holds the study."""
-        path = self.folder / ".lock"
-        with path.open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                file.seek(0)
-                holder = file.read().strip() or "unknown"
-                raise StudyError(f"study {self.name} is being run by process {holder}; wait for it or end it") from None
+    def hold(self, purpose: str = "run", patience: float = 0.0, wait: bool = False) -> Iterator[None]:
+        """Keep other drivers out.
+
+        Raises :class:`StudyError`, with its host and pid, when another process holds the study. One whose `purpose` is
+        to settle what a dead driver left is waited for `patience` seconds; with `wait`, any is, for ever.
+        """
+        with open(self.folder / ".lock", "a+", opener=_own) as file:
+            began = time.monotonic()
+            if wait:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            while not wait and not _locked(file.fileno()):
+                holder = self._holder()
+                # A second, as whoever only looks whether the lock is free has it for a moment.
+                if time.monotonic() - began > (patience if holder.get("purpose") == "settle" else 1.0):
+                    who = f"process {holder.get('pid', 'unknown')} on {holder.get('host', 'an unknown host')}"
+                    raise StudyError(f"study {self.name} is being run by {who}; wait for it or end it")
+                time.sleep(0.1)
             file.truncate(0)
-            file.write(str(os.getpid()))
+            file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "purpose": purpose}))
             file.flush()
             yield
+
+    @property
+    def driver(self) -> dict[str, Any] | None:
+        """Pid and host of the process that runs the study now; None where none does."""
+        with open(self.folder / ".lock", "a+", opener=_own) as file:
+            return None if _locked(file.fileno(), shared=True) else self._holder()
+
+    def _holder(self) -> dict[str, Any]:
+        try:
+            holder = json.loads((self.folder / ".lock").read_text("utf-8"))
+        except ValueError:  # it has only just taken the lock
+            return {}
+        return holder if isinstance(holder, dict) else {}
+
+
+def _own(name: str, flags: int) -> int:
+    """Open a file, and not what a link leads to: studies are handed on."""
+    return os.open(name, flags | os.O_NOFOLLOW, 0o666)
+
+
+def _locked(file: int, shared: bool = False) -> bool:
+    """Whether the lock on the open `file` could be taken."""
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("trial", "epoch"), int),
+    **dict.fromkeys(("value", "seconds"), (int, float, NoneType)),
+    **dict.fromkeys(("metrics", "params", "searched"), dict),
+    **dict.fromkeys(("state", "reason"), str),
+}
+
+
+def _is_event(event: dict[str, Any]) -> bool:
+    """Whether a line of the journal says what an event says; others are passed over."""
+    whole = event.keys() >= _FIELDS.get(str(event.get("event")), {""})
+    return whole and all(isinstance(event[name], kind) for name, kind in _KINDS.items() if name in event)
+
+
+def _within(name: str) -> bool:
+    """Whether a checkpoint's name leads nowhere else: journals are handed on, too."""
+    path = PurePosixPath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
 
 
 def _compares(metric: str) -> bool:

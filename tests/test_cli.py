@@ -15,7 +15,6 @@ import pytest
 import soundfile
 
 import data_prep
-import sersearch.tuning.run as tuning
 from data_prep.noise import NoiseCopies
 from sersearch import cli, evaluation, export
 from sersearch.audio import Embeddings
@@ -26,7 +25,8 @@ from sersearch.data.targets import TARGETS
 from sersearch.errors import DataError
 from sersearch.export import Prediction, Predictor, export_bundle
 from sersearch.study import Study
-from sersearch.tuning.run import TuneRequest
+from sersearch.tuning import plan
+from sersearch.tuning.plan import TuneRequest
 from sersearch.tuning.space import load_space, space_names
 from tests.synthetic import make_data, make_table, write_table
 from tests.test_export import audible_table
@@ -69,7 +69,7 @@ def test_the_command_line_loads_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
-COMMANDS = ("prep", "corpora", "spaces", "tune", "report", "export", "predict", "evaluate")
+COMMANDS = ("prep", "corpora", "spaces", "tune", "status", "report", "export", "predict", "evaluate")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -121,6 +121,15 @@ def test_corpora_are_listed_with_what_they_are(capsys: pytest.CaptureFixture[str
             "--unlabeled-size: ladder has no such setting",
         ),
         (("tune", "--resume", "x"), "x: isn't a study"),
+        (("tune", "--retry-failed", "x"), "x: isn't a study"),
+        (
+            ("tune", "--retry-failed", "x", "--trials", "9"),
+            "--retry-failed goes on with a study as it was begun; leave",
+        ),
+        (("tune", "--resume", "x", "--retry-failed", "x"), "leave out --retry-failed"),
+        (("tune", "--resume", "x", "--fresh"), "leave out --fresh"),
+        (("tune", "--resume", "x", "--storage", "s"), "x: isn't a study in studies, nor in s"),
+        (("status", "x"), "x: isn't a study"),
         (("prep", "nemmo", "x"), "did you mean nemo"),
         (("prep", "nemo", "x"), "x: no such folder; nEMO has"),
         (("prep", "csv"), "lies in a folder of yours"),
@@ -262,7 +271,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, *args: str) -> TuneRequest:
         seen.append(request)
         raise DataError("enough")
 
-    monkeypatch.setattr(tuning, "dry_run", dry_run)
+    monkeypatch.setattr(plan, "dry_run", dry_run)
     monkeypatch.setattr(sys, "argv", ["sersearch", "tune", "--dry-run", *args])
     with pytest.raises(SystemExit):
         main()
@@ -270,7 +279,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, *args: str) -> TuneRequest:
 
 
 def test_the_space_says_what_is_predicted_unless_the_command_does(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
-    monkeypatch.setattr(cli, "_target", lambda wanted, corpus, features: wanted or "emotion")
+    monkeypatch.setattr(cli, "_target", lambda wanted, *data: wanted or "emotion")
     args = ("--data", "data", "--space")
     assert asked(monkeypatch, *args, "aae_alpha_beta").target == "emotion"
     assert asked(monkeypatch, *args, "ladder_alpha_beta").target == "attributes"
@@ -328,28 +337,85 @@ def test_a_folder_with_other_features_says_which(capsys: pytest.CaptureFixture[s
     assert "spectrogram" in err
 
 
-def test_a_study_that_exists_is_neither_run_nor_changed(capsys: pytest.CaptureFixture[str], place: Path) -> None:
-    study = Study.create("mine", {"state": "finished"}, place / "studies")
-    before = (study.folder / "study.json").read_bytes()
-    code, _, err = tune(capsys, *TINY, *LOSO, "--name", "mine")
+def begun(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, **state: Any) -> Study:
+    """The study `name` that `sersearch tune` would have made of TINY and LOSO, with a trial that is done."""
+    with monkeypatch.context() as patched:
+        request = asked(patched, "--space", "aae_alpha_beta", "--data", "data", *TINY, *LOSO, "--name", name)
+    capsys.readouterr()
+    study = plan.create(request, "sqlite:///mlflow.db")
+    study.append("start", 0, params={}, searched={"alpha": 0.4, "beta": 0.6})
+    fields = {"metrics": {"dev_ua": 0.5, "dev_wa": 0.6}, "best": True, "seconds": 1.0, "checkpoint": None}
+    study.append("epoch", 0, epoch=1, value=0.5, **fields)
+    study.append("end", 0, state="complete", reason="all epochs done")
+    study.write_meta(**state)
+    return study
+
+
+def content(study: Study) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in study.folder.iterdir() if path.name != ".lock"}
+
+
+def test_a_study_that_exists_and_is_another_search_is_neither_run_nor_changed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, place: Path
+) -> None:
+    study = begun(capsys, monkeypatch, "mine", state="finished")
+    before = content(study)
+    code, _, err = tune(capsys, *TINY, *LOSO, "--name", "mine", "--seed", "4")
+    said = " ".join(err.split())
     assert code == 2
-    assert "study mine exists" in err
-    assert "--resume mine" in err
-    assert [p.name for p in study.folder.iterdir()] == ["study.json"]
-    assert (study.folder / "study.json").read_bytes() == before
+    assert "study mine exists and is another search: seed was 0, now 4" in said
+    assert "`--resume mine` goes on with it as it was begun, --fresh begins anew, --name names another" in said
+    assert content(study) == before
+
+
+@pytest.mark.parametrize("again", [("--name", "mine"), ("--resume", "mine")])
+def test_a_finished_study_is_summed_up_once_more(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, place: Path, again: tuple[str, str]
+) -> None:
+    study = begun(capsys, monkeypatch, "mine", state="finished")
+    before = content(study)
+    options = [*TINY, *LOSO, "--space", "aae_alpha_beta", "--data", "data"] if again[0] == "--name" else []
+    code, out, err = run(capsys, "tune", *options, *again)
+    assert (code, err) == (0, "")
+    assert "Study mine: development UA (the test set was not touched)" in out
+    assert "Best: trial 0, alpha = 0.4, beta = 0.6: development UA 0.500" in out
+    assert content(study) == before
+
+
+def test_a_finished_study_is_told_of_where_its_data_are_gone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, place: Path
+) -> None:
+    begun(capsys, monkeypatch, "mine", state="finished")
+    (place / "data").rename(place / "elsewhere")
+    code, out, _ = run(capsys, "tune", "--resume", "mine")
+    assert (code, "Best: trial 0" in out) == (0, True)
+
+
+def test_without_a_failed_trial_there_is_nothing_to_retry(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, place: Path
+) -> None:
+    begun(capsys, monkeypatch, "mine", state="finished")
+    code, _, err = run(capsys, "tune", "--retry-failed", "mine")
+    assert (code, "study mine has no trial that failed" in err) == (2, True)
+
+
+def test_status_tells_of_a_study(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, place: Path
+) -> None:
+    begun(capsys, monkeypatch, "mine", state="interrupted")
+    code, out, err = run(capsys, "status", "mine")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0] == "Study mine: interrupted; `sersearch tune --resume studies/mine` goes on"
+    assert "1 complete; best: trial 0, development UA 0.500" in out
 
 
 def test_a_resume_that_cannot_be_says_why(capsys: pytest.CaptureFixture[str], place: Path) -> None:
     data = {"path": str(place / "data"), "features": "spectrogram", "hash": "another"}
     meta = {"state": "interrupted", "trials": 1, "data": data, "objective": {"metric": "dev_ua"}}
-    study = Study.create("mine", meta, place / "studies")
+    Study.create("mine", meta, place / "studies")
     code, _, err = run(capsys, "tune", "--resume", "mine")
     assert code == 2
     assert "its features were changed since study mine began; start a new study" in err
-    study.write_meta(state="finished")
-    code, _, err = run(capsys, "tune", "--resume", "mine")
-    assert code == 2
-    assert "study mine is finished; `sersearch report mine` shows it" in err
     code, _, err = run(capsys, "tune", "--resume", "mien")
     assert code == 2
     assert "did you mean mine" in err
@@ -551,10 +617,10 @@ def test_a_space_for_attributes_predicts_classes_where_there_are_no_attributes(
     for attributes, found in ((False, "emotion"), (True, "attributes")):
         table = make_table(attributes=attributes)
         corpus = write_table(tmp_path / found, table)
-        assert _target("attributes", corpus, "spectrogram") == found
+        assert _target("attributes", corpus, "spectrogram", None) == found
     said = capsys.readouterr().out
     assert said.count("has no labels for attributes, which the space is for: emotion is predicted") == 1
-    assert _target(None, corpus, "spectrogram") == "emotion"
+    assert _target(None, corpus, "spectrogram", None) == "emotion"
 
 
 def test_a_family_for_classes_refuses_attributes_in_its_own_words(

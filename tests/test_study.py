@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -57,14 +66,47 @@ def test_each_metric_has_a_best_trial_and_epoch_of_its_own(study: Study) -> None
     assert "loss" not in str(raised.value)
 
 
-def test_an_epoch_told_again_after_a_resume_counts_once(study: Study) -> None:
+def test_an_epoch_trained_again_keeps_its_figures_and_gets_a_new_checkpoint(study: Study) -> None:
+    for name in ("c1", "c1-again", "c2"):
+        (study.folder / name).mkdir()
     study.append("start", 0, params={}, searched={})
-    epoch(study, 0, 1, 0.9)
+    epoch(study, 0, 1, 0.9, checkpoint="c1")
     study.append("end", 0, state="interrupted", reason="")
     study.append("start", 0, params={}, searched={})
-    epoch(study, 0, 1, 0.3)
+    study.append("again", 0, epoch=1, checkpoint="c1-again")
     (trial,) = study.trials()
-    assert (trial.state, trial.value, len(trial.epochs)) == ("running", 0.3, 1)
+    assert (trial.state, trial.value, len(trial.epochs)) == ("running", 0.9, 1)
+    assert trial.checkpoint == study.folder / "c1-again"
+    epoch(study, 0, 2, 0.8, checkpoint="c2")
+    (trial,) = study.trials()
+    assert [(e["epoch"], e["value"]) for e in trial.epochs] == [(1, 0.9), (2, 0.8)]
+    assert list(trial.checkpoints()) == [study.folder / "c2", study.folder / "c1-again"]
+
+
+def test_an_epoch_told_twice_counts_once_as_it_was_first(study: Study) -> None:
+    study.append("start", 0, params={}, searched={})
+    epoch(study, 0, 1, 0.9)
+    epoch(study, 0, 1, 0.3)
+    epoch(study, 0, 7, 1.0)
+    study.append("again", 0, epoch=5, checkpoint="c5")
+    study.append("again", 0, epoch=0, checkpoint="c0")
+    (trial,) = study.trials()
+    assert [(e["epoch"], e["value"]) for e in trial.epochs] == [(1, 0.9)], "nor do epochs without those before them"
+
+
+def test_events_are_in_the_file_s_order_though_a_clock_was_set_back(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter((5000.0, 4000.0, 3000.0, 2000.0, 1000.0))
+    monkeypatch.setattr("sersearch.study.time", SimpleNamespace(time=lambda: next(times)))
+    for number in (0, 1):
+        study.append("start", number, params={}, searched={})
+    epoch(study, 1, 1, 0.5)
+    epoch(study, 0, 1, 0.6)
+    epoch(study, 1, 2, 0.7)
+    first, second = study.trials()
+    assert [e["time"] for e in second.epochs] == [3000.0, 1000.0]
+    assert second.epochs[0]["order"] < first.epochs[0]["order"] < second.epochs[1]["order"]
 
 
 def test_a_line_that_a_kill_tore_is_left_out_and_spoils_nothing(study: Study) -> None:
@@ -93,6 +135,35 @@ def test_a_checkpoint_that_is_gone_is_not_offered(study: Study) -> None:
     assert study.trials()[0].checkpoint == study.folder / "c1"
 
 
+@pytest.mark.parametrize("name", ["../out", "a/../../out", "/etc", "", ".", None, 7])
+def test_a_checkpoint_s_name_that_leads_out_of_the_study_is_passed_over(study: Study, name: object) -> None:
+    (study.folder.parent / "out").mkdir()
+    (study.folder / "a").mkdir()
+    study.append("start", 0, params={}, searched={})
+    epoch(study, 0, 1, 0.5, checkpoint="a")
+    epoch(study, 0, 2, 0.6, checkpoint=name)
+    assert list(study.trial(0).checkpoints()) == [study.folder / "a"]
+
+
+def test_checkpoints_lie_in_the_storage_that_nodes_share(tmp_path: Path) -> None:
+    study = Study.create("one", {"storage": str(tmp_path / "shared")}, tmp_path / "studies")
+    (tmp_path / "shared" / "one" / "c1").mkdir(parents=True)
+    study.append("start", 0, params={}, searched={})
+    epoch(study, 0, 1, 0.5, checkpoint="c1")
+    assert study.home == tmp_path / "shared" / "one"
+    assert study.trial(0).checkpoint == tmp_path / "shared" / "one" / "c1"
+
+
+def test_when_a_trial_ended_is_told_of_those_that_are_over(study: Study) -> None:
+    for number, state in enumerate(("complete", "pruned", "failed", "interrupted")):
+        study.append("start", number, params={}, searched={})
+        study.append("end", number, state=state, reason="")
+    told = [trial.ended is not None for trial in study.trials()]
+    assert told == [True, True, True, False]
+    study.append("start", 2, params={}, searched={})
+    assert study.trial(2).ended is None, "a failed one that is run again"
+
+
 def test_nothing_to_choose_from_says_how_to_go_on(study: Study) -> None:
     with pytest.raises(StudyError, match=r"no trial that finished an epoch; `sersearch tune --resume one`"):
         study.best()
@@ -114,30 +185,66 @@ def test_what_is_no_study(study: Study, tmp_path: Path) -> None:
         Study.open("one", tmp_path)
 
 
-def _try(folder: Path, answers: multiprocessing.Queue[str]) -> None:
-    try:
-        with Study.open(folder).hold():
-            answers.put("held")
-    except StudyError as error:
-        answers.put(str(error))
+def _hold(folder: Path, purpose: str, held: Any, seconds: float) -> None:
+    with Study.open(folder).hold(purpose):
+        held.set()
+        time.sleep(seconds)
 
 
-def test_a_second_driver_is_kept_out(study: Study) -> None:
-    import os
-
+@contextmanager
+def holder(study: Study, purpose: str = "run", seconds: float = 600) -> Iterator[Any]:
+    """Another process that holds the study."""
     context = multiprocessing.get_context("spawn")
-    answers: multiprocessing.Queue[str] = context.Queue()
-
-    def ask() -> str:
-        other = context.Process(target=_try, args=(study.folder, answers))
-        other.start()
-        answer = answers.get(timeout=60)
+    held = context.Event()
+    other = context.Process(target=_hold, args=(study.folder, purpose, held, seconds))
+    other.start()
+    try:
+        assert held.wait(120)
+        yield other
+    finally:
+        other.kill()
         other.join()
-        return answer
 
+
+def test_a_second_driver_is_kept_out_however_patient_and_told_who_is_the_first(study: Study) -> None:
+    assert study.driver is None
+    with holder(study) as other:
+        driver = study.driver
+        assert driver is not None
+        assert (driver["pid"], driver["host"]) == (other.pid, socket.gethostname())
+        began = time.monotonic()
+        message = f"study one is being run by process {other.pid} on {socket.gethostname()}; wait for it or end it"
+        with pytest.raises(StudyError, match=message), study.hold(patience=600):
+            pass
+        assert time.monotonic() - began < 30
+    assert study.driver is None, "the lock of a process that was killed is nobody's"
     with study.hold():
-        assert f"is being run by process {os.getpid()}" in ask()
-    assert ask() == "held"
+        assert study.driver is not None
+        assert study.driver["pid"] == os.getpid()
+    assert study.driver is None
+
+
+def test_who_settles_what_a_dead_driver_left_is_waited_for(study: Study) -> None:
+    with holder(study, "settle"):
+        with pytest.raises(StudyError, match="is being run by process"), study.hold(patience=1.5):
+            pass
+        assert study.driver is not None
+        assert study.driver["purpose"] == "settle"
+    with holder(study, "settle", seconds=2.5) as other, study.hold(patience=60):
+        other.join(30)
+        assert other.exitcode == 0, "its work was done"
+        assert study.driver is not None
+        assert (study.driver["pid"], study.driver["purpose"]) == (os.getpid(), "run")
+
+
+def test_who_waits_gets_the_study_when_its_driver_dies(study: Study) -> None:
+    with holder(study) as other:
+        killing = threading.Timer(2.0, other.kill)
+        killing.start()
+        with study.hold("settle", wait=True):
+            other.join(30)
+            assert other.exitcode == -signal.SIGKILL
+        killing.join()
 
 
 def test_a_place_where_no_folder_can_be_made_is_said(tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ class ReplayedASHA(AsyncHyperBandScheduler):  # type: ignore[misc]
         )
         self.stopped: set[int] = set()
         """Trials of `history` that their last epoch didn't let go on."""
-        events = [(e["time"], record.number, e) for record in history for e in record.epochs]
-        for _, number, event in sorted(events, key=lambda e: e[:2]):
+        events = [(e["order"], record.number, e) for record in history for e in record.epochs]
+        for _, number, event in sorted(events, key=lambda e: e[0]):
             if event["value"] is not None:
                 decision = self._rung(number, event["epoch"], event["value"])
                 if decision == TrialScheduler.STOP and not event.get("done"):

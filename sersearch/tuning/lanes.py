@@ -8,25 +8,30 @@ nobody has asked for its next epoch for a while, or at once when the trial joins
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
+from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_put
 
 from sersearch.errors import SersearchError
 from sersearch.families import get_family
 from sersearch.family import Config
-from sersearch.study import Study
+from sersearch.logs import Gathered, gathered
 from sersearch.training import Engine, EpochResult
-from sersearch.tuning.client import failure
-from sersearch.tuning.trainable import begin, checkpoint_files, device, epoch_report, how, load_data
+from sersearch.tuning.client import Order, Shared, failure, turn_key
+from sersearch.tuning.data import device, how, load_data
+from sersearch.tuning.trainable import begin, checkpoint_files, epoch_report, stack_file
+from sersearch.tuning.watchdog import Watchdog
+
+log = logging.getLogger(__name__)
 
 Answer = tuple[dict[str, Any], dict[str, bytes]]
 """An epoch's report and its checkpoint's files; no files when the trial failed."""
@@ -43,7 +48,7 @@ SUCCESSOR_S = 1.0
 class _Seat:
     """A trial that has joined."""
 
-    order: dict[str, Any]
+    order: Order
     signature: object
     heard: float
     """When its client last had nothing to wait for."""
@@ -52,6 +57,8 @@ class _Seat:
     engine: Engine | None = None
     lane: int = 0
     epoch: int = 0
+    alone: bool = False
+    """Whether it is trained by itself, as it may have killed a server."""
 
     @property
     def wanted(self) -> bool:
@@ -61,9 +68,9 @@ class _Seat:
 class LaneServer:
     """Trains lanes for clients that call it at the same time, each from a thread of its own."""
 
-    def __init__(self, lanes: int, absent: float = ABSENT_S) -> None:
-        """Up to `lanes` lanes at a time."""
-        self._room, self._absent = lanes, absent
+    def __init__(self, name: str, lanes: int, shared: Shared, absent: float = ABSENT_S) -> None:
+        """Up to `lanes` lanes at a time; `name` is its own."""
+        self._name, self._room, self._shared, self._absent = name, lanes, shared, absent
         self._changed = threading.Condition()
         self._seats: dict[str, _Seat] = {}
         self._vacated: list[float] = []
@@ -73,6 +80,8 @@ class LaneServer:
         self._most: dict[object, int] = {}
         """Lanes of a signature that can be trained as one model, where that is fewer than there are."""
         self._took = 0.0
+        self._watchdog = Watchdog(shared["epoch_limit"])
+        self._logged = Gathered()
         threading.Thread(target=self._work, daemon=True).start()
 
     # --- called by clients --------------------------------------------------------------------------------------------
@@ -82,13 +91,13 @@ class LaneServer:
         with self._changed:
             return len(self._seats)
 
-    def offer(self, order: dict[str, Any]) -> tuple[int, ...] | None:
+    def offer(self, order: Order) -> tuple[int, ...] | None:
         """How little this server is for a trial, None when it is full; the trial takes the least offer of all servers.
 
         First comes the server that still has the trial from before its client died; then the one with the fewest static
         signatures, the trial's included, as each is a model of its own to train; then the one with the fewest lanes.
         """
-        signature = _signature(order)
+        signature = self._signature(order)
         with self._changed:
             self._drop_absent()
             others = [seat for seat in self._seats.values() if seat.order["trial"] != order["trial"]]
@@ -97,12 +106,12 @@ class LaneServer:
             signatures = {seat.signature for seat in others} | {signature}
             return len(others) == len(self._seats), len(signatures), len(others)
 
-    def join(self, order: dict[str, Any]) -> str | None:
+    def join(self, order: Order) -> str | None:
         """Take a lane for the trial of `order`, the trainable's config; a ticket, or None when the server is full.
 
         An older lane of the same trial, whose client must have died, is dropped.
         """
-        seat = _Seat(order, _signature(order), time.monotonic())
+        seat = _Seat(order, self._signature(order), time.monotonic(), alone=bool(order.get("alone")))
         with self._changed:
             self._drop_absent()
             for ticket in [t for t, other in self._seats.items() if other.order["trial"] == order["trial"]]:
@@ -150,11 +159,12 @@ class LaneServer:
     def _work(self) -> None:
         try:
             self._device = device()
-            while True:
-                seats = self._wanted()
-                started = time.monotonic()
-                self._train(seats)
-                self._took = time.monotonic() - started
+            with gathered() as self._logged:
+                while True:
+                    seats = self._wanted()
+                    started = time.monotonic()
+                    self._train(seats)
+                    self._took = time.monotonic() - started
         except BaseException:
             traceback.print_exc()
             os._exit(1)  # without this thread all clients would wait for ever; so they begin anew at another process
@@ -187,8 +197,14 @@ class LaneServer:
             if seat.engine is not None or self._enter(seat):
                 groups.setdefault(seat.signature, []).append(seat)
         for signature, group in groups.items():
-            for part in _parts(group, self._most.get(signature, len(group))):
+            together = [seat for seat in group if not seat.alone]
+            for part in _parts(together, self._most.get(signature, len(group))):
                 self._epoch(part)
+        for seat in [seat for group in groups.values() for seat in group if seat.alone]:
+            _internal_kv_put(turn_key(self._name), str(seat.order["trial"]).encode())
+            self._epoch([seat])
+            seat.alone = False
+            _internal_kv_del(turn_key(self._name))
 
     def _let_go(self) -> None:
         """Take lanes that were left out of their engines, and drop engines without lanes."""
@@ -204,15 +220,14 @@ class LaneServer:
     def _enter(self, seat: _Seat) -> bool:
         """Make a lane of a trial that has just joined; whether it is to be trained."""
         try:
-            start = begin(seat.order, self._device)
+            start = begin(seat.order, self._shared, self._device)
             engine = self._engines.get(seat.signature) or start.engine()
             seat.lane = start.join(engine)
             seat.engine = self._engines[seat.signature] = engine
             self._entered.append(seat)
-            last = start.last_epoch(seat.lane)
-            if last is not None:
-                self._tell(seat, last)
-            return last is None
+            if start.last is not None:
+                self._tell(seat, start.last)
+            return start.last is None
         except Exception as error:
             self._give_up(seat, error)
             return False
@@ -223,7 +238,8 @@ class LaneServer:
         assert engine is not None
         problem = None
         try:
-            results = {result.lane: result for result in engine.epoch([seat.lane for seat in seats])}
+            with self._watchdog.epoch(stack_file(self._shared, seats[0].order["trial"])):
+                results = {result.lane: result for result in engine.epoch([seat.lane for seat in seats])}
         except Exception as error:
             problem = error.with_traceback(None)  # which would hold on to the model's memory
         if problem is None:
@@ -253,29 +269,30 @@ class LaneServer:
     def _tell(self, seat: _Seat, result: EpochResult) -> None:
         seat.epoch = result.epoch
         assert seat.engine is not None
+        told = epoch_report(seat.order["trial"], result)
         try:
-            files = {} if result.failed else checkpoint_files(seat.engine, seat.lane)
+            files = {} if result.failed else checkpoint_files(seat.engine, seat.lane, told)
         except Exception as error:
             self._fail(seat, error)
             return
-        self._answer(seat, (epoch_report(seat.order["trial"], result), files))
+        self._answer(seat, (told, files))
 
     def _fail(self, seat: _Seat, error: Exception) -> None:
+        log.error("epoch %d failed", seat.epoch + 1, exc_info=error)
         self._answer(seat, (failure(seat.order["trial"], seat.epoch + 1, error), {}))
 
     def _answer(self, seat: _Seat, answer: Answer) -> None:
+        report, files = answer
         with self._changed:
-            seat.answer = answer
+            seat.answer = {**report, "log": self._logged.fetch()}, files
             self._changed.notify_all()
 
-
-def _signature(order: dict[str, Any]) -> object:
-    """The static signature of a trial; of one whose configuration is wrong, its own: it fails as it is trained."""
-    try:
-        family = get_family(Study.open(Path(order["study"])).meta["family"])
-        return family.config.from_dict(order["params"]).signature()
-    except SersearchError:
-        return repr(order["params"])
+    def _signature(self, order: Order) -> object:
+        """The static signature of a trial; of one whose configuration is wrong, its own: it fails as it is trained."""
+        try:
+            return get_family(self._shared["family"]).config.from_dict(order["params"]).signature()
+        except SersearchError:
+            return repr(order["params"])
 
 
 def _parts(seats: Sequence[_Seat], most: int) -> Iterator[Sequence[_Seat]]:
@@ -324,9 +341,11 @@ def fitting(probe: Callable[[int], tuple[float, float] | None], free: float) -> 
     return max(1, min(most + more, too_many - 1, CAP))
 
 
-def measured_lanes(study: str, points: Sequence[dict[str, Any]]) -> int:
-    """Lanes that fit this process's GPU, for the largest model among `points`, the parameters of one trial each."""
-    meta = Study.open(Path(study)).meta
+def measured_lanes(meta: Mapping[str, Any], points: Sequence[dict[str, Any]]) -> int:
+    """Lanes that fit this process's GPU, for the largest model among `points`, the parameters of one trial each.
+
+    `meta` is study.json's content.
+    """
     family = get_family(meta["family"])
 
     def engine(config: Config) -> Engine:

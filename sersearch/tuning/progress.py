@@ -16,8 +16,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from sersearch.data.conditions import CLEAN, by_noise
+from sersearch.errors import printable
 from sersearch.study import STUDIES, Study, TrialRecord
-from sersearch.tuning.run import DryRun, TuneRequest
+from sersearch.tuning.plan import DryRun, TuneRequest
 from sersearch.tuning.space import SearchSpace
 
 SHOWN = 12
@@ -29,7 +30,9 @@ SHORT = 10
 class Live:
     """Follows a search. Call it with the journal's events."""
 
-    def __init__(self, study: Study | None = None) -> None:
+    def __init__(self, study: Study | None = None, verbose: bool = False) -> None:
+        """`study`: the one that goes on. `verbose`: print the log, too."""
+        self._verbose = verbose
         self._trials: dict[int, TrialRecord] = {t.number: t for t in study.trials()} if study else {}
         self._console = Console()
         self._live = RichLive(console=self._console, auto_refresh=False) if self._console.is_terminal else None
@@ -55,7 +58,11 @@ class Live:
         if event == "begin":
             self.total, self._metric = fields["trials"], label(fields["metric"])
             for note in fields["notes"]:
-                self._console.print(f"Note: {note}", highlight=False, markup=False)
+                self._console.print(printable(f"Note: {note}"), highlight=False, markup=False)
+            return
+        if event == "log":
+            if self._verbose:
+                self._console.print(printable(log_line(trial, fields)), highlight=False, markup=False)
             return
         if event == "start":
             known = self._trials.get(trial)
@@ -68,16 +75,17 @@ class Live:
         if self._live:
             self._live.update(self._table(), refresh=True)
         elif event != "start":
-            self._console.print(self._line(event, self._trials[trial]), soft_wrap=True, highlight=False, markup=False)
+            line = printable(self._line(event, self._trials[trial]))
+            self._console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     def _line(self, event: str, trial: TrialRecord) -> str:
-        searched = " ".join(f"{name} {_short(value)}" for name, value in trial.searched.items())
+        searched = " ".join(f"{name} {short(value)}" for name, value in trial.searched.items())
         head = f"trial {trial.number}  {searched}"
         if event == "end":
-            return f"{head}  {trial.state}: {trial.reason}  best {self._metric} {_figure(trial.value)}; {self._left()}"
+            return f"{head}  {trial.state}: {trial.reason}  best {self._metric} {figure(trial.value)}; {self._left()}"
         last = trial.epochs[-1]
-        now = f"epoch {last['epoch']}  {self._metric} {_figure(last['value'])}"
-        return f"{head}  {now}  best so far {_figure(self._best())}"
+        now = f"epoch {last['epoch']}  {self._metric} {figure(last['value'])}"
+        return f"{head}  {now}  best so far {figure(self._best())}"
 
     def _best(self) -> float | None:
         values = [t.value for t in self._trials.values() if t.value is not None and t.state != "failed"]
@@ -89,22 +97,28 @@ class Live:
         text = f"{over} of {self.total or '?'} trials done"
         if done and self.total:
             seconds = (time.monotonic() - self._began) / done * (self.total - over)
-            text += f", about {_duration(seconds)} left"
+            text += f", about {duration(seconds)} left"
         return text
 
     def _table(self) -> Table:
         best = self._best()
         searched = list(next(iter(self._trials.values())).searched)
-        table = Table(title=f"best so far: {self._metric} {_figure(best)}", caption=self._left())
+        table = Table(title=f"best so far: {self._metric} {figure(best)}", caption=self._left())
         _add_columns(table, ["trial", *searched, "epoch", self._metric, f"best {self._metric}", "state"])
         rows = sorted(self._trials.values(), key=lambda t: (t.state != "running", -(t.value or 0), -t.number))
         for t in sorted(rows[:SHOWN], key=lambda t: t.number):
             last: dict[str, Any] = t.epochs[-1] if t.epochs else {"epoch": "", "value": None}
-            values = [escape(_short(v)) for v in t.searched.values()]
+            values = [escape(short(v)) for v in t.searched.values()]
             style = "bold green" if t.value is not None and t.value == best else None
-            figures = (_figure(last["value"]), _figure(t.value))
+            figures = (figure(last["value"]), figure(t.value))
             table.add_row(str(t.number), *values, str(last["epoch"]), *figures, t.state, style=style)
         return table
+
+
+def log_line(trial: int, record: dict[str, Any]) -> str:
+    """A log record for people; `trial` is -1 for the driver's."""
+    at = time.strftime("%H:%M:%S", time.localtime(record["time"]))
+    return f"{at} {record['level'].lower()} {f'trial {trial}' if trial >= 0 else 'search'}: {record['message']}"
 
 
 def announce(space: SearchSpace) -> None:
@@ -122,15 +136,15 @@ def summary(study: Study) -> None:
     Console().print(_all_trials(trials, metrics))
     for t in trials:
         if t.state == "failed":
-            print(f"Trial {t.number} failed: {t.reason}")
+            print(printable(f"Trial {t.number} failed: {t.reason}"))
     for warning in study.meta.get("warnings", []):
-        print(f"Warning: {warning}")
+        print(printable(f"Warning: {warning}"))
     best = study.best()
     chance = f" (chance {1 / len(classes):.3f})" if classes and metrics[0] == "dev_ua" else ""
-    print(f"Best: trial {best.number}, {_values(best)}: development {label(metrics[0])} {_figure(best.value)}{chance}")
+    print(f"Best: trial {best.number}, {_values(best)}: development {label(metrics[0])} {figure(best.value)}{chance}")
     several = attributes if len(attributes) > 1 else []
     for line in [*_in_noise(best, metrics, attributes), *(_winner(study, name) for name in several)]:
-        print(f"  {line}")
+        print(printable(f"  {line}"))
     if study.meta["data"]["synthetic"]:
         what = "attributes are predicted" if attributes else "emotions are recognised"
         print(f"The demo corpus is synthetic: this shows that everything runs, not how well {what}.")
@@ -154,8 +168,8 @@ def _all_trials(trials: list[TrialRecord], metrics: list[str]) -> Table:
     _add_columns(table, ["trial", *searched, "best\nepoch", "epochs", *named, "state"])
     for t in sorted(trials, key=lambda t: -math.inf if t.value is None else t.value, reverse=True):
         at_best = _at_best(t)
-        cells = [escape(_short(t.searched[name])) for name in searched]
-        figures = [_figure(t.value), *(_figure(at_best.get(name)) for name in metrics[1:])]
+        cells = [escape(short(t.searched[name])) for name in searched]
+        figures = [figure(t.value), *(figure(at_best.get(name)) for name in metrics[1:])]
         table.add_row(str(t.number), *cells, str(t.best_epoch or ""), str(len(t.epochs)), *figures, t.state)
     return table
 
@@ -172,7 +186,7 @@ def _winner(study: Study, attribute: str) -> str:
     """The best point for one of several attributes: one search has a winner for each (TASLP 2020, section IV-D)."""
     best = study.best(f"dev_ccc_{attribute}")
     value, epoch = best.best_of(f"dev_ccc_{attribute}") or (None, None)
-    return f"{attribute}: trial {best.number}, {_values(best)}, epoch {epoch}: CCC {_figure(value)}"
+    return f"{attribute}: trial {best.number}, {_values(best)}, epoch {epoch}: CCC {figure(value)}"
 
 
 def _in_noise(best: TrialRecord, metrics: list[str], attributes: list[str]) -> Iterator[str]:
@@ -182,7 +196,7 @@ def _in_noise(best: TrialRecord, metrics: list[str], attributes: list[str]) -> I
     for name, value in _at_best(best).items():
         of = max((n for n in names if name.startswith(f"{n}_")), key=len, default=None)
         if of in metrics and name not in names:
-            by_condition.setdefault(name.removeprefix(f"{of}_"), []).append(f"{label(of)} {_figure(value)}")
+            by_condition.setdefault(name.removeprefix(f"{of}_"), []).append(f"{label(of)} {figure(value)}")
     what = "a part of what was selected by" if CLEAN in by_condition else "which was not selected by"
     for condition in by_noise(by_condition):
         yield f"in {condition}, {what}: {', '.join(by_condition[condition])}"
@@ -213,7 +227,7 @@ def _at_best(trial: TrialRecord) -> dict[str, Any]:
 
 
 def _values(trial: TrialRecord) -> str:
-    return ", ".join(f"{name} = {_short(value)}" for name, value in trial.searched.items())
+    return ", ".join(f"{name} = {short(value)}" for name, value in trial.searched.items())
 
 
 def show_dry_run(request: TuneRequest, plan: DryRun) -> None:
@@ -222,16 +236,16 @@ def show_dry_run(request: TuneRequest, plan: DryRun) -> None:
     print(f"space       {space.name}: {space.family}, {space.method}, pruning {space.pruning.kind}")
     for name, dimension in space.search.items():
         print(f"searched    {name}: {dimension}")
-    print(f"data        {request.data}: {split['caption']}")
+    print(printable(f"data        {request.data}: {split['caption']}"))
     for part, card in split["parts"].items():
         held = ", ".join(f"{name} {count}" for name, count in card["conditions"].items())
         count = f"{card['utterances']} utterances" + (f" ({held})" if held else "")
-        print(f"  {part:10} {count}, speakers {', '.join(card['speakers']) or 'none'}")
+        print(printable(f"  {part:10} {count}, speakers {', '.join(card['speakers']) or 'none'}"))
     for leak in split["leaks"]:
-        allowed = "meant by the protocol" if leak["allowed"] else "NOT meant by the protocol"
-        print(f"  leak       {leak['count']} {leak['kind']}s stand in {' and '.join(leak['between'])}: {allowed}")
+        where = " and ".join(leak["between"])
+        print(f"  leak       {leak['count']} {leak['kind']}s stand in {where}: meant by the protocol")
     for note in split["notes"]:
-        print(f"note        {note}")
+        print(printable(f"note        {note}"))
     if space.constraint is not None:
         print(f"constraint  {space.constraint}")
     print(f"trials      {plan.trials}, up to {plan.epochs} epochs of {plan.steps} steps each")
@@ -240,20 +254,23 @@ def show_dry_run(request: TuneRequest, plan: DryRun) -> None:
     print(f"labels      {labelled} labelled and {unlabelled} unlabelled utterances for training")
     print(f"lanes       {request.lanes} on each GPU or core")
     print(f"groups      {plan.groups} static ({'all trials' if plan.groups == 1 else 'trials of one'} share shapes)")
-    print(f"time        {plan.epoch_seconds:.1f} s an epoch and core; at most {_duration(plan.longest_hours * 3600)}")
+    print(f"time        {plan.epoch_seconds:.1f} s an epoch and core; at most {duration(plan.longest_hours * 3600)}")
     print(f"disk        about {plan.disk_bytes / 2**20:.0f} MiB for checkpoints and artifacts")
     print("Nothing was run.")
 
 
-def _figure(value: float | None) -> str:
+def figure(value: float | None) -> str:
+    """A metric's value in a table."""
     return "-" if value is None else f"{value:.3f}"
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A hyperparameter's value in a table."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds in words."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from ray.tune.search import Searcher
 from sersearch.errors import ConfigError
 from sersearch.families import get_family
 from sersearch.study import TrialRecord
+from sersearch.tuning.client import Order
+from sersearch.tuning.leaving import Leaving
 from sersearch.tuning.space import SearchSpace, is_integer
 
 MOST_ATTEMPTS = 1000
@@ -85,9 +87,18 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     value, below all others. Trial 0 is the family's default, the paper's configuration, when it lies in the space.
     """
 
-    def __init__(self, space: SearchSpace, seed: int, history: list[TrialRecord], folder: Path) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        seed: int,
+        history: list[TrialRecord],
+        folder: Path,
+        leaving: Leaving | None = None,
+        retry: bool = False,
+    ) -> None:
+        """With `retry`, only the failed trials of `history` are suggested; none, once the search is `leaving`."""
         super().__init__(metric="value", mode="max")
-        self.space, self.seed, self._folder = space, seed, folder
+        self.space, self.seed, self._leaving, self._retry = space, seed, leaving, retry
         self._distributions = distributions(space)
         self._grid = space.grid() if space.method == "grid" else None
         self.budget = len(self._grid) if self._grid is not None else space.trials
@@ -98,17 +109,23 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self._unfinished: deque[TrialRecord] = deque()
         self._numbers: dict[str, int] = {}
         self._values: dict[int, dict[int, float]] = {}
+        self._under_way: set[int] = set()
+        self._failed: set[int] = set()
+        self._tries: Counter[int] = Counter()
         for record in history:
             # Trials start in parallel: one may be killed before the journal knows it, but not the next.
             for number in range(len(self.study.get_trials(deepcopy=False)), record.number):
                 self._unfinished.append(TrialRecord(number, {}, self._ask(number)))
             self._remember(record)
+        if retry:
+            self._unfinished = deque(record for record in self._unfinished if record.state == "failed")
 
     def _remember(self, record: TrialRecord) -> None:
         values = {e["epoch"]: float(e["value"]) for e in record.epochs if e["value"] is not None}
         self._values[record.number] = values
         states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
-        state = TrialState.RUNNING if record.unfinished else states[record.state]
+        again = record.unfinished or (self._retry and record.state == "failed")
+        state = TrialState.RUNNING if again else states[record.state]
         trial = create_trial(
             state=state,
             params={name: _told(value) for name, value in record.searched.items()},
@@ -122,34 +139,49 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         if state == TrialState.FAIL:
             trial.state = TrialState.PRUNED
         self.study.add_trial(trial)
-        if record.unfinished:
+        if again:
             self._unfinished.append(record)
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial for Tune: number, parameters and, for one to go on with, its checkpoint."""
+        self._tell_failed()
+        if self._leaving is not None and self._leaving.reason is not None:
+            return Searcher.FINISHED
         if self._unfinished:
             record = self._unfinished.popleft()
-            self._numbers[trial_id] = record.number
-            return self._config(record.number, record.searched, record.checkpoint)
+            return self._config(trial_id, record)
         number = len(self.study.get_trials(deepcopy=False))
-        if number >= self.budget:
-            return Searcher.FINISHED
-        self._numbers[trial_id] = number
-        return self._config(number, self._ask(number), None)
+        if self._retry or number >= self.budget:
+            return None if self._under_way else Searcher.FINISHED  # one of those may come again
+        return self._config(trial_id, TrialRecord(number, {}, self._ask(number)))
 
-    def _config(self, number: int, searched: dict[str, Any], checkpoint: Path | None) -> dict[str, Any]:
+    def again(self, record: TrialRecord) -> None:
+        """Suggest a trial once more, whose machine was lost and which Tune has given up."""
+        self._failed.discard(record.number)
+        self._unfinished.append(record)
+
+    def _config(self, trial_id: str, record: TrialRecord) -> Order:
+        self._numbers[trial_id] = record.number
+        self._under_way.add(record.number)
+        self._tries[record.number] += 1
         return {
-            "study": str(self._folder.resolve()),
-            "trial": number,
-            "searched": searched,
-            "params": self.space.config(searched).to_dict(),
-            "checkpoint": None if checkpoint is None else str(checkpoint.resolve()),
+            "try": self._tries[record.number],
+            "trial": record.number,
+            "searched": record.searched,
+            "params": self.space.config(record.searched).to_dict(),
+            "checkpoints": [path.relative_to(record.home).as_posix() for path in record.checkpoints()],
         }
 
     @property
     def left(self) -> int:
         """Trials to run: new and unfinished ones."""
-        return max(self.budget - len(self.study.get_trials(deepcopy=False)), 0) + len(self._unfinished)
+        new = 0 if self._retry else self.budget - len(self.study.get_trials(deepcopy=False))
+        return max(new, 0) + len(self._unfinished)
+
+    @property
+    def begun(self) -> int:
+        """Of them, those that a resume goes on with."""
+        return len(self._unfinished)
 
     def _ask(self, number: int) -> dict[str, Any]:
         paper = self.space.paper_point() if number == 0 and self._grid is None else None
@@ -227,6 +259,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         Tune keeps the epoch that ASHA stops a trial at from :meth:`on_trial_result`: it is only told here.
         """
         number = self._numbers[trial_id]
+        self._under_way.discard(number)
         values = self._values[number]
         reported = result is not None and not result.get("failed", True)
         if result is not None and reported:
@@ -234,13 +267,19 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         if self.study.get_trials(deepcopy=False)[number].state.is_finished():
             return
         if error or result is None or not reported:
-            self.study.tell(number, state=TrialState.PRUNED)
-            _tell(self._mirror, number, values, state=TrialState.FAIL)
+            self._failed.add(number)
             return
         by_itself = result["done_by_itself"]
         end = {"values": max(values.values())} if by_itself else {"state": TrialState.PRUNED}
         for study in (self.study, self._mirror):
             _tell(study, number, values, **end)
+
+    def _tell_failed(self) -> None:
+        """Tell the study of failed trials, once it is sure that they aren't to come again."""
+        for number in sorted(self._failed):
+            self.study.tell(number, state=TrialState.PRUNED)
+            _tell(self._mirror, number, self._values[number], state=TrialState.FAIL)
+        self._failed.clear()
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the journal is the state."""

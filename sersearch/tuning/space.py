@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from yaml.composer import ComposerError
 
 import search_spaces
 from sersearch.data.targets import TARGETS
@@ -23,12 +24,24 @@ SPACES = Path(search_spaces.__file__).parent
 Method = Literal["grid", "random", "tpe"]
 MOST_VALUES = 10_000
 """A step that makes more values than this is a mistake."""
+MOST_POINTS = 1_000_000
+"""Of a grid."""
 MOST_SIGNATURES = 64
 """Static combinations that are tried out before a search starts."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which 1e-3 is a number: YAML 1.1 reads it as text, for want of a point."""
+    """Safe YAML in which 1e-3 is a number: YAML 1.1 reads it as text, for want of a point.
+
+    And without aliases, of which some lines can stand for billions of values.
+    """
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """What stands next."""
+        if self.check_event(yaml.AliasEvent):
+            alias = self.get_event()  # type: ignore[no-untyped-call]
+            raise ComposerError(None, None, f"*{alias.anchor}: write out what it stands for", alias.start_mark)
+        return super().compose_node(parent, index)
 
 
 _Loader.add_implicit_resolver(
@@ -37,8 +50,11 @@ _Loader.add_implicit_resolver(
 
 
 def read_yaml(text: str) -> Any:
-    """The content of a YAML text. Raises :class:`yaml.YAMLError`."""
-    return yaml.load(text, _Loader)
+    """The content of a YAML text. Raises :class:`yaml.YAMLError`, and ValueError."""
+    try:
+        return yaml.load(text, _Loader)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 class _Strict(BaseModel):
@@ -201,6 +217,9 @@ class SearchSpace(_Strict):
         for name, values in axes.items():
             if values is None:
                 raise ConfigError(f"search.{name}: a grid needs a step or choices; add one, or choose tpe or random")
+        count = math.prod(len(v or ()) for v in axes.values())
+        if count > MOST_POINTS:
+            raise ConfigError(f"search: a grid of {count} points; expected at most {MOST_POINTS}; choose tpe or random")
         points = itertools.product(*(v or () for v in axes.values()))
         return [point for values in points if self.allows(point := dict(zip(axes, values, strict=True)))]
 

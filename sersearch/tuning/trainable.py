@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import math
+import json
+import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,197 +17,193 @@ import torch
 from filelock import FileLock
 from ray import tune
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 
 from sersearch.data.atomic import atomic
-from sersearch.data.batches import SegmentView, TrainingData, auxiliary_data, training_data
-from sersearch.data.companions import Companion, Missing, without_missing
-from sersearch.data.protocols import Protocol
+from sersearch.data.batches import TrainingData, auxiliary_data
+from sersearch.data.joined import open_table
+from sersearch.data.place import is_local, place
+from sersearch.data.sums import check_sums, with_sums
 from sersearch.data.table import FeatureTable
 from sersearch.errors import DataError
 from sersearch.families import get_family
 from sersearch.family import Config
+from sersearch.logs import gathered
 from sersearch.predictions import PREDICTIONS, predictions_csv
-from sersearch.study import Study
 from sersearch.training import Engine, EpochResult, LaneState, pretrain
-from sersearch.tuning.client import failure, report, write_files
+from sersearch.tuning.client import REPORT, MachineError, Order, Shared, failure, report, retried, write_files
+from sersearch.tuning.data import device, how, load_data
+from sersearch.tuning.watchdog import Watchdog
+
+log = logging.getLogger(__name__)
+
+PRETRAINED = "model.safetensors"
+"""In a folder of pre-trained weights."""
+FAILED = ".failed"
+"""Ends the name of a file that says why there are none. A resume tries again."""
 
 
-def device() -> str:
-    """cuda where this process was given a GPU, else cpu with one thread: Tune runs one trial a core."""
-    if torch.cuda.is_available():
-        return "cuda"
-    torch.set_num_threads(1)
-    return "cpu"
+def train(config: Order, shared: Shared) -> None:
+    """The trainable: trains the trial `config` of the study that `shared` describes.
 
-
-@lru_cache(maxsize=4)
-def study_data(
-    path: str,
-    features: str,
-    target: str,
-    aux: str | None,
-    protocol: tuple[tuple[str, Any], ...],
-    view: SegmentView,
-    companions: tuple[tuple[str, str, SegmentView], ...],
-    missing: Missing,
-) -> TrainingData:
-    """Training data, opened once a process: reused trial processes share it, and all processes the mapped pages.
-
-    `companions`: name, feature set and view of each further input.
-    """
-    table = FeatureTable.open(path, features)
-    split = Protocol.from_dict(dict(protocol)).split(table, target)
-    further = {name: (Companion.open(table, own), own_view) for name, own, own_view in companions}
-    if missing == "skip":
-        split = without_missing(split, {name: companion for name, (companion, _) in further.items()})
-    pool = None if aux is None else FeatureTable.open(aux, features)
-    return training_data(table, split, view, target, pool, further)
-
-
-def load_data(data: dict[str, Any], config: Config, family: str) -> TrainingData:
-    """The training data that a study's `data` section names, in `config`'s segments."""
-    protocol = tuple(sorted(data["protocol"].items()))
-    made = get_family(family)
-    views = made.companion_views(config)
-    companions = tuple((name, c["features"], views[name]) for name, c in data.get("companions", {}).items())
-    where = data["path"], data["features"], data["target"], data["aux"]
-    return study_data(*where, protocol, made.view(config), companions, data.get("missing", "skip"))
-
-
-def how(meta: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of an engine that say how a study computes."""
-    return {"precision": meta.get("precision", "float32"), "compile": meta.get("compile")}
-
-
-def train(config: dict[str, Any]) -> None:
-    """The trainable. `config`: study (folder), trial (number), params (of the family), checkpoint (folder or None).
-
-    An error in a trial is its own failure, told with its reason; only a dead process is left to Tune's retries.
+    An error in a trial is its own failure, told with its reason; a dead process is left to Tune's retries, and what
+    ails the machine (no room, data that can't be read) ends the search, which a resume goes on with.
     """
     last = 0
-    try:
-        for result, engine in _epochs(config):
-            last = result.epoch
-            _report(config["trial"], result, engine)
-    except Exception as error:
-        tune.report(failure(config["trial"], last + 1, error))
+    with gathered() as logged:
+        try:
+            for result, engine in _epochs(config, shared):
+                last = result.epoch
+                _report(config["trial"], result, engine, logged.fetch())
+        except Exception as error:
+            log.error("epoch %d failed", last + 1, exc_info=error)
+            tune.report(failure(config["trial"], last + 1, error, logged.fetch()))
 
 
-def _epochs(config: dict[str, Any]) -> Iterator[tuple[EpochResult, Engine]]:
-    retried = tune.get_checkpoint()
-    start = begin(config if retried is None else {**config, "checkpoint": retried.path}, device())
+def _epochs(config: Order, shared: Shared) -> Iterator[tuple[EpochResult, Engine]]:
+    start = begin({**config, "checkpoints": retried(config["checkpoints"])}, shared, device())
     engine = start.engine()
     lane = start.join(engine)
-    if (last := start.last_epoch(lane)) is not None:
-        yield last, engine
-    for result in engine.epochs():
+    log.info("trains on %s", start.device)
+    if start.last is not None:
+        yield replace(start.last, lane=lane), engine
+    watchdog, stack = Watchdog(shared["epoch_limit"]), stack_file(shared, config["trial"])
+    epochs = engine.epochs()
+    while True:
+        with watchdog.epoch(stack):
+            result = next(epochs, None)
+        if result is None:
+            return
+        assert result.lane == lane
         yield result, engine
+
+
+def stack_file(shared: Shared, trial: int) -> Path | None:
+    """Where a process that takes too long for a trial's epoch says what it did; None where no disk is shared."""
+    logs = place(shared["home"]) / "logs"
+    if not is_local(logs) or not logs.parent.is_dir():
+        return None
+    logs.mkdir(exist_ok=True)
+    return logs / f"trial-{trial:04d}.stack"
 
 
 @dataclass(frozen=True)
 class Start:
     """All that a trial's training begins with, here or at a lane server."""
 
-    study: Study
-    trial: int
+    shared: Shared
     config: Config
     data: TrainingData
     state: LaneState | None
     """Where it goes on."""
+    last: EpochResult | None
+    """The last epoch, once more, of a trial that was cut off after it and before its end: Tune needs a report."""
     weights: dict[str, torch.Tensor] | None
     """Pre-trained ones, of a trial that doesn't go on."""
     device: str
 
     def engine(self) -> Engine:
         """A new engine that it can be trained on."""
-        meta = self.study.meta
-        family, metric = get_family(meta["family"]), meta["objective"]["metric"]
-        return Engine(family, self.data, self.device, objective=metric, **how(meta))
+        family, metric = get_family(self.shared["family"]), self.shared["objective"]["metric"]
+        return Engine(family, self.data, self.device, objective=metric, **how(self.shared))
 
     def join(self, engine: Engine) -> int:
         """Make it a lane of `engine`; returns the lane's number."""
-        meta = self.study.meta
-        return engine.join(self.config, meta["seed"], meta["space"]["epochs"], state=self.state, weights=self.weights)
-
-    def last_epoch(self, lane: int) -> EpochResult | None:
-        """The last epoch, once more, of a trial that was cut off after it and before its end; else None.
-
-        Tune needs a report to end a trial.
-        """
-        if self.state is None or not self.state.progress.done:
-            return None
-        progress = self.state.progress
-        (event,) = (e for e in self.study.trial(self.trial).epochs if e["epoch"] == progress.epoch)
-        return EpochResult(
-            lane=lane,
-            epoch=event["epoch"],
-            metrics={name: math.nan if v is None else v for name, v in event["metrics"].items()},
-            value=event["value"],
-            best=event["best"],
-            done=True,
-            failed=False,
-            reason=progress.reason,
-            seconds=event["seconds"],
-        )
+        epochs = self.shared["space"]["epochs"]
+        return engine.join(self.config, self.shared["seed"], epochs, state=self.state, weights=self.weights)
 
 
-def begin(config: dict[str, Any], where: str) -> Start:
+def begin(config: Order, shared: Shared, where: str) -> Start:
     """Read what the trainable's `config` names. Raises what is wrong with it."""
-    study = Study.open(Path(config["study"]))
-    meta = study.meta
-    own = get_family(meta["family"]).config.from_dict(config["params"])
-    data = load_data(meta["data"], own, meta["family"])
-    state = None if config["checkpoint"] is None else _state(Path(config["checkpoint"]))
+    own = get_family(shared["family"]).config.from_dict(config["params"])
+    data = _data(shared, own)
+    state, last = _known(place(shared["home"]), config["checkpoints"])
     weights = None
-    if state is None and meta["data"]["aux"] is not None:
-        weights = pretrained(study, own, data, where)
-    return Start(study, config["trial"], own, data, state, weights, where)
+    if state is None and shared["data"]["aux"] is not None:
+        weights = pretrained(shared, own, data, where)
+    return Start(shared, own, data, state, last, weights, where)
 
 
-def _state(folder: Path) -> LaneState | None:
-    """A checkpoint; None for a damaged one: the trial begins anew, and gives the same as it would have."""
+def _data(shared: Shared, config: Config) -> TrainingData:
+    """Its training data. Raises :class:`MachineError` when they can't be read here, as they could in the driver."""
     try:
-        return LaneState.load(folder)
+        return load_data(shared["data"], config, shared["family"])
     except DataError:
-        return None
+        where = shared["data"]
+        try:
+            open_table(where["path"], where["features"], where.get("cross"))
+        except DataError as error:
+            raise MachineError(str(error)) from error
+        raise
 
 
-def pretrained(study: Study, config: Config, data: TrainingData, where: str) -> dict[str, torch.Tensor]:
+def _known(home: Path, names: list[str]) -> tuple[LaneState | None, EpochResult | None]:
+    """The newest checkpoint that is intact and, of a trial that was done, its last epoch.
+
+    Without one, the trial begins anew, and gives the same as it would have.
+    """
+    for name in names:
+        try:
+            state = LaneState.load(home / name)
+            last = _result(home / name) if state.progress.done else None
+        except DataError as error:
+            log.warning("%s; the checkpoint before it is taken", error)
+            continue
+        log.info("goes on after epoch %d, from %s", state.progress.epoch, name)
+        return state, last
+    return None, None
+
+
+def _result(checkpoint: Path) -> EpochResult:
+    """The epoch of a checkpoint. Raises :class:`DataError` where it doesn't say."""
+    try:
+        told = json.loads(check_sums(checkpoint)[REPORT])
+        known = {field.name: told[field.name] for field in fields(EpochResult) if field.name in told}
+        return EpochResult(**known, lane=0, done=told["done_by_itself"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{checkpoint / REPORT}: not what a trial wrote ({type(error).__name__}: {error})") from error
+
+
+def pretrained(shared: Shared, config: Config, data: TrainingData, where: str) -> dict[str, torch.Tensor]:
     """Weights trained on the auxiliary corpus, once a static signature: the first trial that needs them makes them.
 
     Lane hyperparameters are the space's fixed values or the paper's, not the trial's, so that all trials start alike.
     """
-    meta = study.meta
-    family = get_family(meta["family"])
+    family, home = get_family(shared["family"]), place(shared["home"])
     static = {name: value for name, value in config.to_dict().items() if name not in config.lane_names()}
-    common = family.config.from_dict({**meta["space"]["fixed"], **static})
-    key = hashlib.sha256(repr((sorted(common.to_dict().items()), meta["seed"])).encode()).hexdigest()[:12]
-    path = study.folder / f"pretrained-{key}.safetensors"
-    failure = path.with_suffix(".failed")
-    with FileLock(study.folder / f".pretrained-{key}.lock"):
-        if failure.is_file():
-            raise DataError(failure.read_text("utf-8"))
-        loaded = _loaded(path)
+    common = family.config.from_dict({**shared["space"]["fixed"], **static})
+    key = hashlib.sha256(repr((sorted(common.to_dict().items()), shared["seed"])).encode()).hexdigest()[:12]
+    folder, failed = home / f"pretrained-{key}", home / f"pretrained-{key}{FAILED}"
+    with _alone(home / f".pretrained-{key}.lock"):
+        loaded = _loaded(folder)
+        if failed.is_file():
+            raise DataError(failed.read_text("utf-8"))
         if loaded is None:
-            aux = auxiliary_data(data, FeatureTable.open(meta["data"]["aux"], meta["data"]["features"]))
+            aux = auxiliary_data(data, FeatureTable.open(shared["data"]["aux"], shared["data"]["features"]))
             epochs = common.to_dict()["pretrain_epochs"]
+            log.info("pre-training for %d epochs", epochs)
             try:
-                weights = pretrain(family, common, aux, meta["seed"], epochs=epochs, device=where)
+                weights = pretrain(family, common, aux, shared["seed"], epochs=epochs, device=where)
             except DataError as error:  # it would fail in every trial
-                failure.write_text(str(error), "utf-8")
+                failed.write_text(str(error), "utf-8")
                 raise
             loaded = {n: t.cpu().contiguous() for n, t in weights.items()}
-            with atomic(path) as temporary:
-                save_file(loaded, temporary)
+            for name, content in with_sums({PRETRAINED: save(loaded)}).items():
+                with atomic(folder / name) as temporary:
+                    temporary.write_bytes(content)
     return loaded
 
 
-def _loaded(path: Path) -> dict[str, torch.Tensor] | None:
-    """The tensors of a file; None where it is missing or damaged."""
+def _alone(lock: Path) -> AbstractContextManager[Any]:
+    """Keeps other processes out, on this machine or on all that share the disk; an object store knows no locks."""
+    return FileLock(lock) if is_local(lock) else nullcontext()
+
+
+def _loaded(folder: Path) -> dict[str, torch.Tensor] | None:
+    """Pre-trained weights; None where they are missing or damaged."""
     try:
-        loaded: dict[str, torch.Tensor] = load_file(path)
-    except (OSError, SafetensorError):
+        loaded: dict[str, torch.Tensor] = load(check_sums(folder)[PRETRAINED])
+    except (DataError, KeyError, SafetensorError):
         return None
     return loaded
 
@@ -226,17 +223,21 @@ def epoch_report(trial: int, result: EpochResult) -> dict[str, Any]:
     )
 
 
-def _report(trial: int, result: EpochResult, engine: Engine) -> None:
+def _report(trial: int, result: EpochResult, engine: Engine, logged: list[dict[str, Any]]) -> None:
+    told = epoch_report(trial, result)
     if result.failed:
-        tune.report(epoch_report(trial, result))
+        tune.report({**told, "log": logged})
         return
     with tempfile.TemporaryDirectory() as folder:
-        write_files(checkpoint_files(engine, result.lane), Path(folder))
-        tune.report(epoch_report(trial, result), checkpoint=tune.Checkpoint.from_directory(folder))
+        write_files(checkpoint_files(engine, result.lane, told), Path(folder))
+        tune.report({**told, "log": logged}, checkpoint=tune.Checkpoint.from_directory(folder))
 
 
-def checkpoint_files(engine: Engine, lane: int) -> dict[str, bytes]:
-    """A lane's state, what its best epoch predicts of the development set, and of a lane that is done what it shows."""
+def checkpoint_files(engine: Engine, lane: int, told: Mapping[str, Any]) -> dict[str, bytes]:
+    """A checkpoint: a lane's state, what its best epoch predicts of the development set, and what Tune was told.
+
+    Of a lane that is done it holds what the family shows of it, too.
+    """
     shown: dict[str, bytes] = {}
     if engine.done(lane):
         try:
@@ -244,4 +245,5 @@ def checkpoint_files(engine: Engine, lane: int) -> dict[str, bytes]:
         except Exception as error:  # a picture that can't be drawn is no reason to lose what was trained
             warnings.warn(f"no pictures of the trial: {type(error).__name__}: {error}", stacklevel=2)
     predictions = predictions_csv(engine.predictions(lane)).encode()
-    return {PREDICTIONS: predictions, **shown, **engine.state(lane).files()}
+    files = {PREDICTIONS: predictions, REPORT: json.dumps(told).encode(), **shown, **engine.state(lane).files()}
+    return with_sums(files)

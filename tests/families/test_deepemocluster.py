@@ -486,7 +486,7 @@ def test_a_lane_that_is_done_shows_the_clusters_of_its_best_epoch() -> None:
     assert engine.state(lane).best_codes.keys() == {"cluster"}
     assert torch.equal(engine.state(lane).best_codes["cluster"], found["cluster"])
     pictures = {"clusters_valence.png", "clusters_nmi.png"}
-    assert checkpoint_files(engine, lane).keys() >= {"clusters_valence.csv", "state.json", *pictures}
+    assert checkpoint_files(engine, lane, {}).keys() >= {"clusters_valence.csv", "state.json", *pictures}
     watched = engine.state(lane).watched
     assert ["train_nmi" in found for found in watched] == [False, True, True]
     (line,) = analysis.draw_settling([{}, {"train_nmi": 0.5}, {"train_nmi": 0.7}]).axes[0].get_lines()

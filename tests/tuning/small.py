@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sersearch.data.place import full_name
 from sersearch.data.protocols import Protocol
 from sersearch.study import Study
-from sersearch.tuning import trainable
+from sersearch.tuning.data import study_data
 from tests.synthetic import make_table, write_table
 
 PARAMS = {"channels": [2, 3, 4], "hidden": 5, "batch_size": 8, "segment_frames": 32, "segment_hop": 32}
@@ -21,7 +22,7 @@ EPOCHS = 3
 
 def small_study(folder: Path) -> Study:
     """A study of trials of three epochs each, on a table of its own."""
-    trainable.study_data.cache_clear()
+    study_data.cache_clear()
     data = write_table(folder / "data", make_table())
     section = {
         "path": str(data),
@@ -31,13 +32,19 @@ def small_study(folder: Path) -> Study:
         "protocol": Protocol("loso", "s0").to_dict(),
     }
     meta = {"family": "aae", "seed": 0, "data": section, "space": {"epochs": EPOCHS, "fixed": PARAMS}}
+    meta |= {"epoch_limit": None}
     return Study.create("one", {**meta, "objective": {"metric": "dev_ua", "mode": "max"}}, folder / "studies")
 
 
+def shared(study: Study) -> dict[str, Any]:
+    """What its trials share."""
+    return {**study.meta, "home": full_name(study.home)}
+
+
 def order(study: Study, trial: int = 0, checkpoint: Path | None = None, **params: Any) -> dict[str, Any]:
-    """What Tune, or a client, asks for."""
-    own = None if checkpoint is None else str(checkpoint)
-    return {"study": str(study.folder), "trial": trial, "params": {**PARAMS, **params}, "checkpoint": own}
+    """What Tune, or a client, asks for; `checkpoint` lies in the study's home."""
+    names = [] if checkpoint is None else [checkpoint.relative_to(study.home).as_posix()]
+    return {"trial": trial, "searched": {}, "params": {**PARAMS, **params}, "checkpoints": names}
 
 
 def start(work: Path, *args: str) -> subprocess.Popen[str]:

@@ -29,7 +29,7 @@ class Search:
         self.rule = ReplayedASHA(settings, history or [])
         self.rule.set_search_properties("value", "max")
         self.added: set[int] = set()
-        self.clock = 1000.0 * len(self.records) + sum(len(r.epochs) for r in self.records.values())
+        self.clock = 1000 * len(self.records) + sum(len(r.epochs) for r in self.records.values())
 
     def report(self, number: int, value: float, last: bool = False, failed: bool = False) -> bool:
         """Trial `number` ends an epoch; whether it stops."""
@@ -44,7 +44,7 @@ class Search:
         stop = bool(self.rule.on_trial_result(None, trial, result) == TrialScheduler.STOP)
         if not failed:
             self.clock += 1
-            record.epochs.append({"epoch": epoch, "value": value, "done": last, "time": self.clock})
+            record.epochs.append({"epoch": epoch, "value": value, "done": last, "order": self.clock})
         if stop or last or failed:
             self.rule.on_trial_complete(None, trial, result)
             record.state = "complete" if last else "pruned"
@@ -95,7 +95,7 @@ def test_what_a_finished_trial_reached_counts_for_the_rest() -> None:
 
 def test_a_resumed_trial_is_not_judged_twice_at_its_rung() -> None:
     def record(number: int, value: float) -> TrialRecord:
-        return TrialRecord(number, {}, {}, epochs=[{"epoch": 1, "value": value, "done": False, "time": float(number)}])
+        return TrialRecord(number, {}, {}, epochs=[{"epoch": 1, "value": value, "done": False, "order": number}])
 
     # Trial 0 passed its first rung, being the first; better ones came after it. It goes on.
     search = Search(space(), [record(0, 0.1), record(1, 0.8), record(2, 0.9)])
@@ -123,7 +123,7 @@ def test_a_trial_that_ended_by_itself_at_a_rung_is_not_overdue() -> None:
 
 
 def test_epochs_without_a_value_are_no_rung_s_business() -> None:
-    history = [TrialRecord(0, {}, {}, "failed", epochs=[{"epoch": 1, "value": None, "time": 1.0}])]
+    history = [TrialRecord(0, {}, {}, "failed", epochs=[{"epoch": 1, "value": None, "order": 0}])]
     assert not Search(space(), history).report(1, 0.1)
 
 

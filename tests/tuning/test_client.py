@@ -13,7 +13,12 @@ from ray.exceptions import ActorUnavailableError, GetTimeoutError
 
 from sersearch.tuning import client
 
-CONFIG = {"study": "s", "trial": 7, "params": {}, "checkpoint": None}
+CONFIG: dict[str, Any] = {
+    "trial": 7,
+    "searched": {},
+    "params": {},
+    "checkpoints": ["ray/run-0/trial-0007/checkpoint_000004"],
+}
 
 
 def epoch(number: int, done: bool = False) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -28,6 +33,8 @@ class Server:
         self.answers, self.offers = list(answers), [offer]
         self.joined: list[dict[str, Any]] = []
         self.left: list[str] = []
+        self.begun = True
+        self.held = self._method(lambda: self)
         self.offer = self._method(lambda order: self.offers.pop(0) if len(self.offers) > 1 else self.offers[0])
         self.join = self._method(self._join)
         self.next = self._method(lambda ticket: self.answers.pop(0))
@@ -49,13 +56,17 @@ class Tune:
         self.reports: list[dict[str, Any]] = []
         self.Checkpoint = SimpleNamespace(from_directory=Path)
 
+    @property
+    def checkpoints(self) -> list[Path]:
+        return sorted(self.folder.glob("checkpoint_*"))
+
     def get_checkpoint(self) -> Any:
-        return SimpleNamespace(path=str(self.folder)) if self.folder.is_dir() else None
+        return SimpleNamespace(path=str(self.checkpoints[-1])) if self.checkpoints else None
 
     def report(self, result: dict[str, Any], checkpoint: Path | None = None) -> None:
         self.reports.append(result)
         if checkpoint is not None:
-            shutil.copytree(checkpoint, self.folder, dirs_exist_ok=True)
+            shutil.copytree(checkpoint, self.folder / f"checkpoint_{len(self.checkpoints):06d}")
         if result["epoch"] == self.stop:
             raise SystemExit(0)
 
@@ -69,10 +80,17 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Tune]:
             raise answer
         return answer
 
-    def trial(servers: dict[str, Server], stop: int | None = None) -> Tune:
-        tune = Tune(tmp_path / "checkpoint", stop)
-        fake = SimpleNamespace(get_actor=servers.__getitem__, get=get, wait=lambda *args, **kwargs: None)
+    def wait(asked: list[Any], **options: Any) -> tuple[list[Any], list[Any]]:
+        ready = [answer for answer in asked if not isinstance(answer, Server) or answer.begun]
+        return ready, [answer for answer in asked if answer not in ready]
+
+    def trial(servers: dict[str, Server], stop: int | None = None, alone: int | None = None) -> Tune:
+        """`alone`: the trial that a server says it trained alone as it died."""
+        tune = Tune(tmp_path / "ray" / "run-1" / "trial-0007", stop)
+        fake = SimpleNamespace(get_actor=servers.__getitem__, get=get, wait=wait)
         monkeypatch.setattr(client, "ray", fake)
+        told = {} if alone is None else {client.turn_key(name): str(alone).encode() for name in servers}
+        monkeypatch.setattr(client, "_internal_kv_get", told.get)
         monkeypatch.setattr(client, "tune", tune)
         monkeypatch.setattr(client, "POLL_S", 0.01)
         monkeypatch.setattr(client, "RESTART_S", 0.2)
@@ -86,8 +104,8 @@ def test_epochs_are_handed_on_with_their_files_until_the_trial_is_done(run: Call
     server = Server(epoch(1), epoch(2, done=True))
     tune = run({"one": server})
     assert [r["epoch"] for r in tune.reports] == [1, 2]
-    assert (tune.folder / "state.json").read_text() == "epoch 2"
-    assert (server.joined, server.left) == ([CONFIG], ["ticket 1"])
+    assert [(c / "state.json").read_text() for c in tune.checkpoints] == ["epoch 1", "epoch 2"]
+    assert (server.joined, server.left) == ([{**CONFIG, "alone": False}], ["ticket 1"])
 
 
 def test_a_trial_that_tune_stops_leaves_its_lane(run: Callable[..., Tune]) -> None:
@@ -97,11 +115,16 @@ def test_a_trial_that_tune_stops_leaves_its_lane(run: Callable[..., Tune]) -> No
     assert server.left == ["ticket 1"]
 
 
-def test_a_trial_whose_lane_is_gone_goes_on_from_its_last_epoch(run: Callable[..., Tune], tmp_path: Path) -> None:
-    server = Server(epoch(1), None, epoch(2, done=True))
+def test_a_trial_whose_lane_is_gone_goes_on_from_its_last_epoch(run: Callable[..., Tune]) -> None:
+    server = Server(epoch(1), epoch(2), epoch(3), None, epoch(4, done=True))
     tune = run({"one": server})
-    assert [r["epoch"] for r in tune.reports] == [1, 2]
-    assert [own["checkpoint"] for own in server.joined] == [None, str(tmp_path / "checkpoint")]
+    assert [r["epoch"] for r in tune.reports] == [1, 2, 3, 4]
+    first, second = server.joined
+    assert first["checkpoints"] == CONFIG["checkpoints"]
+    run_1 = "ray/run-1/trial-0007"
+    own = [f"{run_1}/checkpoint_000002", f"{run_1}/checkpoint_000001"]
+    assert second["checkpoints"] == own + CONFIG["checkpoints"], "its own first, and of them what Tune keeps"
+    assert not second["alone"]
 
 
 def test_the_server_that_offers_best_is_taken(run: Callable[..., Tune]) -> None:
@@ -123,14 +146,45 @@ def test_a_trial_waits_while_all_lanes_are_taken(run: Callable[..., Tune]) -> No
 
 
 def test_without_a_server_that_lives_the_trial_s_process_ends(run: Callable[..., Tune]) -> None:
-    with pytest.raises(client.NoServerError, match="none of the 1 lane servers answered"):
+    with pytest.raises(client.NoServerError, match="no lane server answered"):
         run({"one": Server(offer=ActorUnavailableError("", None))})
 
 
-def test_a_server_s_death_is_left_to_tune_s_retries(run: Callable[..., Tune]) -> None:
-    server = Server(epoch(1), ActorUnavailableError("killed", None))
-    with pytest.raises(ActorUnavailableError):
-        run({"one": server})
+def test_a_server_without_a_node_yet_is_passed_over(run: Callable[..., Tune]) -> None:
+    late, there = Server(offer=(True, 1, 0)), Server(epoch(1, done=True), offer=(True, 9, 9))
+    late.begun = False
+    run({"late": late, "there": there})
+    assert (len(late.joined), len(there.joined)) == (0, 1)
+
+
+DIED = ActorUnavailableError("killed", None)
+
+
+def test_after_a_server_s_death_the_epoch_is_trained_alone_and_the_next_with_others(run: Callable[..., Tune]) -> None:
+    server = Server(epoch(1), DIED, epoch(2), None, epoch(3, done=True))
+    tune = run({"one": server})
+    assert [(r["epoch"], r["failed"]) for r in tune.reports] == [(1, False), (2, False), (3, False)]
+    assert [order["alone"] for order in server.joined] == [False, True, False]
+    assert server.joined[1]["checkpoints"][0] == "ray/run-1/trial-0007/checkpoint_000000"
+
+
+def test_who_kills_its_server_three_times_has_failed(run: Callable[..., Tune]) -> None:
+    server = Server(epoch(1), DIED, DIED, DIED, epoch(2, done=True))
+    tune = run({"one": server}, alone=7)
+    assert [(r["epoch"], r["failed"], r["machine"]) for r in tune.reports] == [(1, False, False), (2, True, False)]
+    assert "its lane server died 3 times in this epoch" in tune.reports[-1]["reason"]
+    assert len(server.joined) == 3
+
+
+def test_a_trial_that_comes_through_alone_begins_to_count_anew(run: Callable[..., Tune]) -> None:
+    server = Server(DIED, DIED, epoch(1), DIED, DIED, epoch(2, done=True))
+    assert [r["failed"] for r in run({"one": server}, alone=7).reports] == [False, False]
+
+
+def test_whose_mate_kills_the_server_goes_on(run: Callable[..., Tune]) -> None:
+    server = Server(epoch(1), *[DIED] * 6, epoch(2, done=True))
+    tune = run({"one": server}, alone=8)
+    assert [(r["epoch"], r["failed"]) for r in tune.reports] == [(1, False), (2, False)]
 
 
 def test_what_goes_wrong_in_a_client_is_the_trial_s_failure(run: Callable[..., Tune]) -> None:
@@ -139,9 +193,10 @@ def test_what_goes_wrong_in_a_client_is_the_trial_s_failure(run: Callable[..., T
     assert tune.reports[-1]["reason"] == "OSError: [Errno 28] No space left on device"
     assert tune.reports[-1]["epoch"] == 2
     assert tune.reports[-1].keys() == tune.reports[0].keys()
+    assert tune.reports[-1]["machine"], "others would fail like it"
 
 
-def test_a_disk_that_is_full_fails_the_trial_that_writes(
+def test_a_disk_that_is_full_is_told_as_the_machine_s_failure(
     run: Callable[..., Tune], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(files: dict[str, bytes], folder: Path) -> None:
@@ -149,5 +204,5 @@ def test_a_disk_that_is_full_fails_the_trial_that_writes(
 
     monkeypatch.setattr(client, "write_files", full)
     (report,) = run({"one": Server(epoch(1))}).reports
-    assert (report["failed"], report["epoch"]) == (True, 1)
+    assert (report["failed"], report["machine"], report["epoch"]) == (True, True, 1)
     assert "No space left" in report["reason"]

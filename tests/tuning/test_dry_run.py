@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sersearch.data.protocols import Protocol
-from sersearch.tuning import progress, run
+from sersearch.tuning import plan, progress
 from sersearch.tuning.notes import unlearnt
 from sersearch.tuning.space import load_space
 from tests.synthetic import make_table, write_table
@@ -19,7 +19,7 @@ from tests.tuning.small import PARAMS
 def test_a_dry_run_says_what_would_run_and_writes_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     write_table(tmp_path / "data", make_table())
     before = sorted(tmp_path.rglob("*"))
-    request = run.TuneRequest(
+    request = plan.TuneRequest(
         space=load_space("aae_alpha_beta").changed(fixed=PARAMS, trials=6, epochs=7, method="random"),
         data=tmp_path / "data",
         protocol=Protocol("loso", "s0"),
@@ -27,7 +27,7 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(capsys: pytest.Capture
         concurrency=2,
         lanes=8,
     )
-    progress.show_dry_run(request, run.dry_run(request))
+    progress.show_dry_run(request, plan.dry_run(request))
     out = capsys.readouterr().out
     for piece in (
         "alpha: 0.1 to 1 by 0.1",
@@ -47,33 +47,33 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(capsys: pytest.Capture
 def test_the_full_grid_is_counted(tmp_path: Path) -> None:
     write_table(tmp_path / "data", make_table())
     space = load_space("aae_alpha_beta").changed(fixed=PARAMS, method="grid")
-    plan = run.dry_run(run.TuneRequest(space=space, data=tmp_path / "data", protocol=Protocol("loso", "s0")))
-    assert (plan.trials, plan.groups) == (100, 1)
-    assert plan.longest_hours > 0
+    would = plan.dry_run(plan.TuneRequest(space=space, data=tmp_path / "data", protocol=Protocol("loso", "s0")))
+    assert (would.trials, would.groups) == (100, 1)
+    assert would.longest_hours > 0
 
 
 def test_a_dry_run_names_the_constraint(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     write_table(tmp_path / "data", make_table())
     space = load_space("aae_alpha_beta").changed(fixed=PARAMS, method="grid", constraint="alpha + beta <= 1")
-    request = run.TuneRequest(space=space, data=tmp_path / "data", protocol=Protocol("loso", "s0"))
-    progress.show_dry_run(request, run.dry_run(request))
+    request = plan.TuneRequest(space=space, data=tmp_path / "data", protocol=Protocol("loso", "s0"))
+    progress.show_dry_run(request, plan.dry_run(request))
     out = capsys.readouterr().out
     assert "constraint  alpha + beta <= 1.0" in out
     assert "trials      45, " in out
 
 
-def dry_ladders(folder: Path, condition: str | None, **fixed: Any) -> run.TuneRequest:
+def dry_ladders(folder: Path, condition: str | None, **fixed: Any) -> plan.TuneRequest:
     """A request for small ladders on a corpus with noisy copies."""
     table = make_table(dims=12, vectors=True, attributes=True, conditions=("snr5", "snr10"))
     corpus = write_table(folder / "data", dataclasses.replace(table, card={**table.card, "features": "functionals"}))
     space = load_space("ladder_lambda").changed(fixed={"hidden": [6, 5], "batch_size": 8, **fixed})
     protocol = Protocol("loso", "s0", unlabeled_condition=condition)
-    return run.TuneRequest(space=space, data=corpus, protocol=protocol, target="attributes", root=folder / "studies")
+    return plan.TuneRequest(space=space, data=corpus, protocol=protocol, target="attributes", root=folder / "studies")
 
 
 def test_a_dry_run_counts_noisy_copies_and_what_has_labels(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     request = dry_ladders(tmp_path, None)
-    progress.show_dry_run(request, run.dry_run(request))
+    progress.show_dry_run(request, plan.dry_run(request))
     out = capsys.readouterr().out
     assert "  test       24 utterances (clean 8, snr10 8, snr5 8), speakers s0" in out
     assert "note        The conditions are mixed: labels are learnt in clean, snr10, snr5" in out
@@ -84,7 +84,7 @@ def test_a_search_that_ignores_the_unlabelled_condition_says_so(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     request = dry_ladders(tmp_path, "snr5", setting="L")
-    progress.show_dry_run(request, run.dry_run(request))
+    progress.show_dry_run(request, plan.dry_run(request))
     out = capsys.readouterr().out
     assert "note        No trial learns from the unlabelled speech in snr5: the setting L" in out
     assert "labels      16 labelled and 24 unlabelled utterances for training" in out
@@ -109,12 +109,12 @@ def test_what_is_learnt_without_labels_is_known_from_the_space(name: str, fixed:
 
 def test_a_dry_run_names_leaks_and_whether_they_are_meant(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     write_table(tmp_path / "data", make_table())
-    request = run.TuneRequest(
+    request = plan.TuneRequest(
         space=load_space("aae_alpha_beta").changed(fixed=PARAMS),
         data=tmp_path / "data",
         protocol=Protocol("kfold", fold=1, folds=4),
     )
-    progress.show_dry_run(request, run.dry_run(request))
+    progress.show_dry_run(request, plan.dry_run(request))
     out = capsys.readouterr().out
     assert "speakers stand in train and dev: meant by the protocol" in out
     assert "NOT meant" not in out

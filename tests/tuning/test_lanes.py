@@ -15,9 +15,10 @@ import torch
 from sersearch.study import Study
 from sersearch.training import Engine, EpochResult, LaneState
 from sersearch.tuning import lanes, trainable
+from sersearch.tuning.client import write_files
 from sersearch.tuning.lanes import Answer, LaneServer, fitting, measured_lanes
 from tests.synthetic import make_table, write_table
-from tests.tuning.small import EPOCHS, PARAMS, order, small_study
+from tests.tuning.small import EPOCHS, PARAMS, order, shared, small_study
 
 
 @pytest.fixture
@@ -39,6 +40,10 @@ def fused(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
+def serve(study: Study, lanes: int, **options: Any) -> LaneServer:
+    return LaneServer("one", lanes, shared(study), **options)
+
+
 def drive(server: LaneServer, ticket: str | None) -> list[Answer]:
     """What a client does once it has joined: ask until the trial is done."""
     assert ticket is not None
@@ -58,9 +63,9 @@ def together(server: LaneServer, orders: list[dict[str, Any]]) -> list[list[Answ
         return list(pool.map(lambda ticket: drive(server, ticket), tickets))
 
 
-def alone(own: dict[str, Any]) -> list[dict[str, Any]]:
+def alone(study: Study, own: dict[str, Any]) -> list[dict[str, Any]]:
     """The reports of a trial that is trained by itself."""
-    start = trainable.begin(own, "cpu")
+    start = trainable.begin(own, shared(study), "cpu")
     engine = start.engine()
     start.join(engine)
     return [trainable.epoch_report(own["trial"], result) for result in engine.epochs()]
@@ -77,6 +82,14 @@ def same(reports: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
 
 def reports(answers: list[Answer]) -> list[dict[str, Any]]:
     return [report for report, _ in answers]
+
+
+def kept(study: Study, files: dict[str, bytes]) -> Path:
+    """A checkpoint's folder in the study's home."""
+    folder = study.home / "kept"
+    folder.mkdir()
+    write_files(files, folder)
+    return folder
 
 
 def waiting(server: LaneServer, ticket: str, pool: ThreadPoolExecutor) -> Future[Answer | None]:
@@ -98,60 +111,52 @@ def until(holds: Callable[[], bool]) -> None:
 
 def test_trials_as_lanes_of_one_model_give_what_each_gives_alone(study: Study, fused: list[int]) -> None:
     orders = [order(study, n, alpha=alpha, learning_rate=0.05) for n, alpha in enumerate((0.2, 0.5, 0.8))]
-    got = together(LaneServer(3), orders)
+    got = together(serve(study, 3), orders)
     assert max(fused) == 3
     for own, answers in zip(orders, got, strict=True):
-        same(reports(answers), alone(own))
+        same(reports(answers), alone(study, own))
 
 
 def test_each_epoch_comes_with_the_files_of_a_checkpoint(study: Study, tmp_path: Path) -> None:
-    ((*_, (_, files)),) = together(LaneServer(2), [order(study)])
+    ((*_, (_, files)),) = together(serve(study, 2), [order(study)])
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
-    assert sorted(files) == ["dev_predictions.csv", "model.safetensors", "state.json", "state.safetensors"]
+    plain = ["dev_predictions.csv", "model.safetensors", "report.json", "state.json", "state.safetensors"]
+    assert sorted(files) == ["SHA256SUMS", *plain]
     assert LaneState.load(tmp_path).progress.epoch == EPOCHS
 
 
 def test_trials_of_other_shapes_and_segments_are_models_of_their_own(study: Study, fused: list[int]) -> None:
     changes: list[dict[str, Any]] = [{}, {"hidden": 6}, {"segment_frames": 64, "segment_hop": 32}]
     orders = [order(study, n, **params) for n, params in enumerate(changes)]
-    for own, answers in zip(orders, together(LaneServer(3), orders), strict=True):
-        same(reports(answers), alone(own))
+    for own, answers in zip(orders, together(serve(study, 3), orders), strict=True):
+        same(reports(answers), alone(study, own))
     assert set(fused) == {1}
 
 
-def test_a_trial_goes_on_from_its_checkpoint_beside_others(study: Study, tmp_path: Path) -> None:
-    server = LaneServer(2)
+def test_a_trial_goes_on_from_its_checkpoint_beside_others(study: Study) -> None:
+    server = serve(study, 2)
     ((_, files), *rest) = together(server, [order(study)])[0]
-    for name, content in files.items():
-        (tmp_path / name).write_bytes(content)
-    went_on, other = together(server, [order(study, checkpoint=tmp_path), order(study, 1, alpha=0.9)])
+    went_on, other = together(server, [order(study, checkpoint=kept(study, files)), order(study, 1, alpha=0.9)])
     same(reports(went_on), reports(rest))
     assert [report["epoch"] for report in reports(other)] == [1, 2, 3]
 
 
-def test_a_trial_cut_off_between_its_last_epoch_and_its_end_tells_that_epoch_again(
-    study: Study, tmp_path: Path
-) -> None:
-    server = LaneServer(2)
+def test_a_trial_cut_off_between_its_last_epoch_and_its_end_tells_that_epoch_again(study: Study) -> None:
+    server = serve(study, 2)
     last, files = together(server, [order(study)])[0][-1]
-    study.append("start", 0, params={}, searched={})
-    fields = {name: last[name] for name in ("epoch", "metrics", "value", "best", "seconds")}
-    study.append("epoch", 0, checkpoint=None, **fields)
-    for name, content in files.items():
-        (tmp_path / name).write_bytes(content)
-    ((again, _),) = together(server, [order(study, checkpoint=tmp_path)])[0]
-    assert again == last
+    ((again, _),) = together(server, [order(study, checkpoint=kept(study, files))])[0]
+    assert {**again, "log": []} == {**last, "log": []}
 
 
 def test_trials_of_one_shape_start_from_one_pretraining(study: Study, tmp_path: Path) -> None:
     aux = write_table(tmp_path / "aux", make_table(speakers=3, seed=1, corpus="other"))
     study.write_meta(data={**study.meta["data"], "aux": str(aux)})
     orders = [order(study, n, alpha=alpha, pretrain_epochs=1) for n, alpha in enumerate((0.1, 0.9))]
-    got = together(LaneServer(2), orders)
-    assert len(list(study.folder.glob("pretrained-*.safetensors"))) == 1
+    got = together(serve(study, 2), orders)
+    assert len(list(study.folder.glob("pretrained-*/*.safetensors"))) == 1
     for own, answers in zip(orders, got, strict=True):
-        same(reports(answers), alone(own))
+        same(reports(answers), alone(study, own))
 
 
 # --- failures stay where they are -------------------------------------------------------------------------------------
@@ -159,8 +164,8 @@ def test_trials_of_one_shape_start_from_one_pretraining(study: Study, tmp_path: 
 
 def test_a_wrong_configuration_and_a_diverging_one_fail_alone(study: Study) -> None:
     orders = [order(study, 0), order(study, 1, hidden=0), order(study, 2, learning_rate=1e30)]
-    good, wrong, diverged = together(LaneServer(3), orders)
-    same(reports(good), alone(orders[0]))
+    good, wrong, diverged = together(serve(study, 3), orders)
+    same(reports(good), alone(study, orders[0]))
     ((report, files),) = wrong
     assert (report["failed"], report["done_by_itself"], report["epoch"], files) == (True, True, 1, {})
     assert "hidden: 0 is outside" in report["reason"]
@@ -181,9 +186,9 @@ def test_an_error_in_one_lane_is_that_trial_s_failure_and_no_other_s(
         return original(self, numbers)
 
     orders = [order(study, n, alpha=alpha) for n, alpha in enumerate((0.2, 0.9, 0.5))]
-    expected = [alone(orders[0]), alone(orders[2])]
+    expected = [alone(study, orders[0]), alone(study, orders[2])]
     monkeypatch.setattr(Engine, "_epoch", epoch)
-    first, bad, last = together(LaneServer(3), orders)
+    first, bad, last = together(serve(study, 3), orders)
     same(reports(first), expected[0])
     same(reports(last), expected[1])
     assert [r["reason"] for r in reports(bad)] == ["RuntimeError: no such thing"]
@@ -202,7 +207,7 @@ def test_a_model_that_memory_does_not_suffice_for_is_trained_in_halves(
         return original(self, numbers)
 
     monkeypatch.setattr(Engine, "_epoch", epoch)
-    got = together(LaneServer(5), [order(study, n, alpha=n / 10) for n in range(1, 6)])
+    got = together(serve(study, 5), [order(study, n, alpha=n / 10) for n in range(1, 6)])
     assert [[r["failed"] for r in reports(answers)] for answers in got] == [[False] * EPOCHS] * 5
     assert max(done) == 2
 
@@ -216,7 +221,7 @@ def test_a_trial_without_memory_beside_others_waits_for_a_lane(study: Study, mon
         return original(self, *args, **kwargs)
 
     monkeypatch.setattr(Engine, "join", join)
-    server = LaneServer(2)
+    server = serve(study, 2)
     first, second = server.join(order(study, 0)), server.join(order(study, 1))
     assert first is not None
     assert second is not None
@@ -234,7 +239,7 @@ def test_a_checkpoint_that_can_t_be_made_fails_its_trial(study: Study, monkeypat
         raise ValueError("no such tensor")
 
     monkeypatch.setattr(lanes, "checkpoint_files", broken)
-    ((report, files),) = together(LaneServer(1), [order(study)])[0]
+    ((report, files),) = together(serve(study, 1), [order(study)])[0]
     assert (report["failed"], files) == (True, {})
     assert "no such tensor" in report["reason"]
 
@@ -243,7 +248,7 @@ def test_a_checkpoint_that_can_t_be_made_fails_its_trial(study: Study, monkeypat
 
 
 def test_a_lane_goes_to_the_next_trial_once_the_one_before_is_stopped(study: Study) -> None:
-    server = LaneServer(1)
+    server = serve(study, 1)
     ticket = server.join(order(study, 0))
     assert ticket is not None
     assert server.next(ticket) is not None
@@ -251,12 +256,12 @@ def test_a_lane_goes_to_the_next_trial_once_the_one_before_is_stopped(study: Stu
     server.leave(ticket)
     server.leave(ticket)
     assert server.next(ticket) is None
-    same(reports(drive(server, server.join(order(study, 1)))), alone(order(study, 1)))
+    same(reports(drive(server, server.join(order(study, 1)))), alone(study, order(study, 1)))
     assert server.held() == 0
 
 
 def test_a_trial_that_is_done_holds_no_lane(study: Study) -> None:
-    server = LaneServer(1)
+    server = serve(study, 1)
     ticket = server.join(order(study, 0, hidden=0))
     assert ticket is not None
     assert server.next(ticket) is not None
@@ -264,14 +269,14 @@ def test_a_trial_that_is_done_holds_no_lane(study: Study) -> None:
 
 
 def test_what_lanes_took_is_given_back(study: Study) -> None:
-    server = LaneServer(2)
+    server = serve(study, 2)
     together(server, [order(study, 0), order(study, 1, hidden=6)])
     drive(server, server.join(order(study, 2, hidden=7)))
     assert [list(engine._lanes) for engine in server._engines.values()] == [[1]], "that of the latest trial"
 
 
 def test_a_client_that_died_loses_its_lane_after_a_while(study: Study) -> None:
-    server = LaneServer(1, absent=0.5)
+    server = serve(study, 1, absent=0.5)
     dead = server.join(order(study, 0))
     assert server.join(order(study, 1)) is None
     until(lambda: server.offer(order(study, 1)) is not None)
@@ -290,12 +295,12 @@ def test_a_client_that_waits_for_a_long_epoch_is_not_taken_for_dead(
         return original(self, numbers)
 
     monkeypatch.setattr(Engine, "epoch", epoch)
-    server = LaneServer(2, absent=0.1)
+    server = serve(study, 2, absent=0.1)
     assert [len(answers) for answers in together(server, [order(study, 0)])] == [EPOCHS]
 
 
 def test_a_trial_that_starts_again_takes_its_own_lane(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    server = LaneServer(1)
+    server = serve(study, 1)
     monkeypatch.setattr(server, "_missing", lambda now: True)  # nothing is trained before the grace is over
     monkeypatch.setattr(lanes, "GRACE_S", (1.0, 1.0))
     before = server.join(order(study, 0))
@@ -305,11 +310,11 @@ def test_a_trial_that_starts_again_takes_its_own_lane(study: Study, monkeypatch:
         assert server.offer(order(study, 0)) is not None
         ticket = server.join(order(study, 0))
         assert asked.result() is None
-    same(reports(drive(server, ticket)), alone(order(study, 0)))
+    same(reports(drive(server, ticket)), alone(study, order(study, 0)))
 
 
 def test_a_trial_takes_its_old_server_else_its_kind_s_else_the_emptiest(study: Study) -> None:
-    first, second = LaneServer(4), LaneServer(4)
+    first, second = serve(study, 4), serve(study, 4)
 
     def best(own: dict[str, Any]) -> LaneServer:
         offers = [(server.offer(own), n) for n, server in enumerate((first, second))]
@@ -327,7 +332,7 @@ def test_a_trial_takes_its_old_server_else_its_kind_s_else_the_emptiest(study: S
 
 def test_lanes_stay_in_step(study: Study, fused: list[int]) -> None:
     """Clients that need a while to report still train together, and one that joins late falls in with the others."""
-    server = LaneServer(3)
+    server = serve(study, 3)
 
     def slow(n: int) -> int:
         time.sleep(0.05 * n)
@@ -397,5 +402,5 @@ def test_the_largest_model_is_measured(study: Study, monkeypatch: pytest.MonkeyP
     ):
         monkeypatch.setattr(torch.cuda, name, function)
     points = [{**PARAMS, "hidden": hidden} for hidden in (5, 7, 6)]
-    assert measured_lanes(str(study.folder), points) == 5, "two take 150, each more 50: 0.85 * 400 holds five"
+    assert measured_lanes(study.meta, points) == 5, "two take 150, each more 50: 0.85 * 400 holds five"
     assert measured == [(7, 1), (7, 2), (7, 8)]

@@ -62,9 +62,9 @@ def assert_same(study: Study, whole: Study) -> None:
         assert (one.state, one.reason) == (other.state, other.reason)
         assert len(one.epochs) == len(other.epochs)
         for epoch, expected in zip(one.epochs, other.epochs, strict=True):
-            assert {**epoch, **dict.fromkeys(("metrics", "seconds", "time", "checkpoint"))} == {
+            assert {**epoch, **dict.fromkeys(("metrics", "seconds", "time", "order", "checkpoint"))} == {
                 **expected,
-                **dict.fromkeys(("metrics", "seconds", "time", "checkpoint")),
+                **dict.fromkeys(("metrics", "seconds", "time", "order", "checkpoint")),
             }
             assert epoch["metrics"] == pytest.approx(expected["metrics"], rel=1e-4, abs=1e-6)
         assert (one.checkpoint is None) == (other.checkpoint is None)

@@ -322,4 +322,4 @@ def test_a_search_of_which_every_trial_failed_still_shows_them(
     ("seconds", "text"), [(4, "4 s"), (89, "89 s"), (120, "2 min"), (5399, "90 min"), (7200, "2.0 h"), (1e6, "277.8 h")]
 )
 def test_durations_are_in_units_that_people_use(seconds: float, text: str) -> None:
-    assert progress._duration(seconds) == text
+    assert progress.duration(seconds) == text

@@ -9,14 +9,20 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import optuna
 import pytest
 
+from sersearch.data.protocols import Protocol
+from sersearch.errors import DataError, StudyError, TrackingError
 from sersearch.study import Study
+from sersearch.tuning import run
+from sersearch.tuning.plan import TuneRequest
+from sersearch.tuning.space import load_space
 from tests.synthetic import make_table, write_table
-from tests.tuning.small import search, start, until
+from tests.tuning.small import PARAMS, search, start, until
 
 SPACE = """
 name: small
@@ -156,16 +162,142 @@ def test_a_search_killed_between_a_stop_by_asha_and_the_trial_s_end_ends_as_the_
 
 
 @pytest.mark.slow
-def test_a_finished_search_is_resumed_only_to_send_what_mlflow_has_not_got(work: Path, whole: Study) -> None:
-    again = subprocess.run(command(work, "--resume", "undisturbed"), cwd=work, capture_output=True, text=True)
-    assert (again.returncode, "is finished" in again.stderr) == (2, True)
+def test_a_finished_search_is_told_of_again_and_mlflow_gets_what_it_has_not_got(work: Path, whole: Study) -> None:
     before = table(whole)
     event = {"event": "trial_start", "trial": 0, "time": 0, "params": {"alpha": 1}}
     (whole.folder / "mlflow_spool.jsonl").write_text(json.dumps(event) + "\n")
-    again = subprocess.run(command(work, "--resume", "undisturbed"), cwd=work, capture_output=True, text=True)
-    assert again.returncode == 0, again.stderr
-    assert not (whole.folder / "mlflow_spool.jsonl").exists()
-    assert table(whole) == before
+    for _ in range(2):
+        again = subprocess.run(command(work, "--resume", "undisturbed"), cwd=work, capture_output=True, text=True)
+        assert again.returncode == 0, again.stderr
+        assert f"Best: trial {whole.best().number}" in again.stdout
+        assert not (whole.folder / "mlflow_spool.jsonl").exists()
+        assert table(whole) == before
+
+
+@pytest.mark.slow
+def test_a_killed_search_is_settled_without_anybody_s_doing_and_goes_on_by_the_same_command(
+    work: Path, whole: Study
+) -> None:
+    folder = work / "studies" / "settled"
+    killed = search(work, "settled", "--concurrency", "1")
+    until(folder, killed, lambda events: len(events) >= 8 and events[-1]["event"] == "epoch")
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    deadline = time.monotonic() + 120
+    while Study.open(folder).meta["state"] == "running" or Study.open(folder).driver is not None:
+        assert time.monotonic() < deadline, "the reaper has not settled it"
+        time.sleep(0.2)
+    study = Study.open(folder)
+    assert study.meta["state"] == "interrupted"
+    assert {t.state for t in study.trials()} <= {"complete", "pruned", "failed", "interrupted"}
+    assert {t.reason for t in study.trials() if t.unfinished} <= {"the search was interrupted"}
+    again = search(work, "settled", "--concurrency", "1")
+    output, _ = again.communicate(timeout=300)
+    assert again.returncode == 0, output
+    assert table(Study.open(folder)) == table(whole)
+
+
+@pytest.mark.slow
+def test_asked_to_end_a_search_keeps_the_epoch_that_is_being_trained(work: Path) -> None:
+    folder = work / "studies" / "asked"
+    running = search(work, "asked", "--concurrency", "1", "--set", "hidden=64", "--grace", "60")
+    until(folder, running, lambda events: any(event["event"] == "epoch" for event in events))
+    os.kill(running.pid, signal.SIGTERM)
+    asked = time.monotonic()
+    output, _ = running.communicate(timeout=300)
+    assert running.returncode == 130, output
+    assert time.monotonic() - asked < 60, "it waits for an epoch, and not for the grace"
+    study = Study.open(folder)
+    (last,) = [t for t in study.trials() if t.state == "interrupted"]
+    assert last.reason == "the process was asked to end"
+    assert last.checkpoint is not None
+    assert json.loads((last.checkpoint / "report.json").read_text())["epoch"] == len(last.epochs)
+
+
+@pytest.mark.slow
+def test_failed_trials_are_run_again_and_no_others(work: Path, whole: Study) -> None:
+    shutil.copytree(whole.folder, work / "studies" / "retried")
+    study = Study.open("retried", work / "studies")
+    study.write_meta(name="retried", created="another")
+    failed = [t.number for t in study.trials() if t.state == "failed"]
+    lines = len(study.journal.read_text().splitlines())
+    done = subprocess.run(
+        command(work, "--retry-failed", "retried", "--concurrency", "1"),
+        cwd=work,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    new = [json.loads(line) for line in study.journal.read_text().splitlines()[lines:]]
+    assert [event["trial"] for event in new if event["event"] == "start"] == failed
+    assert table(study) == table(whole), "what fails by itself fails again, and the rest is untouched"
+    assert Study.open("retried", work / "studies").meta["state"] == "finished"
+
+
+# --- what becomes of a study that is there, without a search ----------------------------------------------------------
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[Study]:
+    """Studies that would have been run."""
+    studies: list[Study] = []
+
+    def go(study: Study, *args: object) -> Study:
+        studies.append(study)
+        return study
+
+    monkeypatch.setattr(run, "_run", go)
+    return studies
+
+
+@pytest.fixture
+def request_(tmp_path: Path) -> TuneRequest:
+    data = write_table(tmp_path / "data", make_table())
+    space = load_space("aae_alpha_beta").changed(fixed=PARAMS, trials=6, epochs=7, method="random")
+    return TuneRequest(space=space, data=data, protocol=Protocol("loso", "s0"), name="one", root=tmp_path / "studies")
+
+
+def test_the_same_command_begins_a_search_and_goes_on_with_it(ran: list[Study], request_: TuneRequest) -> None:
+    first = run.tune(request_)
+    first.append("start", 0, params={}, searched={})
+    second = run.tune(request_)
+    assert (len(ran), second.folder, len(second.trials())) == (2, first.folder, 1)
+
+
+def test_a_fresh_study_leaves_the_old_one_aside(ran: list[Study], request_: TuneRequest) -> None:
+    first = run.tune(request_)
+    first.append("start", 0, params={}, searched={})
+    second = run.tune(dataclasses.replace(request_, seed=3), fresh=True)
+    assert (second.meta["seed"], second.trials()) == (3, [])
+    (aside,) = request_.root.glob("one-until-*")
+    assert len(Study.open(aside).trials()) == 1
+    assert len(ran) == 2
+
+
+def test_a_fresh_study_that_is_held_is_left_where_it_is(ran: list[Study], request_: TuneRequest) -> None:
+    first = run.tune(request_)
+    with first.hold(), pytest.raises(StudyError, match="is being run by process"):
+        run.tune(request_, fresh=True)
+    assert [path.name for path in request_.root.iterdir()] == ["one"]
+
+
+def test_a_fresh_study_that_cannot_be_leaves_the_old_one(ran: list[Study], request_: TuneRequest) -> None:
+    run.tune(request_)
+    with pytest.raises(DataError):
+        run.tune(dataclasses.replace(request_, protocol=Protocol("loso", "s9")), fresh=True)
+    assert [path.name for path in request_.root.iterdir()] == ["one"]
+
+
+def test_a_resume_needs_the_password_that_is_not_written_down(
+    ran: list[Study], request_: TuneRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sersearch.tracking.check_uri", lambda uri: None)
+    study = run.tune(dataclasses.replace(request_, tracking_uri="https://me:hunter2@host"))
+    assert "hunter2" not in study.journal.parent.joinpath("study.json").read_text()
+    monkeypatch.undo()
+    with pytest.raises(TrackingError):
+        run.resume("one", request_.root)
 
 
 @pytest.mark.parametrize(

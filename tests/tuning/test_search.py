@@ -47,7 +47,7 @@ def run(searcher: StudySearcher, count: int) -> Iterator[TrialRecord]:
             return
         number, searched = config["trial"], config["searched"]
         state = ("complete", "complete", "pruned", "failed")[number % 4]
-        epochs = [{"epoch": e, "value": score(searched, e), "time": 10.0 * number + e} for e in (1, 2)]
+        epochs = [{"epoch": e, "value": score(searched, e), "order": 10 * number + e} for e in (1, 2)]
         last = {"trial": number, "failed": False, "done_by_itself": False, **epochs[-1], **STATES[state]}
         searcher.on_trial_result(name, {"trial": number, "failed": False, **epochs[0]})
         if state != "pruned":  # Tune tells the searcher of every epoch but that at which the scheduler stops
@@ -98,13 +98,15 @@ def test_a_restarted_search_suggests_what_the_undisturbed_does(
 def test_unfinished_trials_come_first_with_their_checkpoint(tmp_path: Path) -> None:
     space = small()
     history = list(run(StudySearcher(space, 0, [], tmp_path), 3))
-    (tmp_path / "c1").mkdir()
-    history[1].state, history[1].folder, history[1].epochs[-1]["checkpoint"] = "interrupted", tmp_path, "c1"
+    history[1].state, history[1].home = "interrupted", tmp_path
+    for epoch in history[1].epochs:
+        (tmp_path / f"c{epoch['epoch']}").mkdir()
+        epoch["checkpoint"] = f"c{epoch['epoch']}"
     searcher = StudySearcher(space, 0, history, tmp_path)
     assert searcher.left == 12 - 3 + 1
     config = searcher.suggest("again")
     assert (config["trial"], config["searched"]) == (1, history[1].searched)
-    assert config["checkpoint"] == str(tmp_path / "c1")
+    assert config["checkpoints"] == ["c2", "c1"], "the last first, should it be damaged"
     assert searcher.suggest("next")["trial"] == 3
 
 
@@ -153,7 +155,7 @@ def asha(space: SearchSpace, numbers: range, history: list[TrialRecord]) -> tupl
         for epoch, value in enumerate(curve(number), start=1):
             last = epoch == space.epochs
             result = {"trial": number, "epoch": epoch, "value": value, "failed": False, "done_by_itself": last}
-            epochs.append({"epoch": epoch, "value": value, "done": last, "time": 100.0 * number + epoch})
+            epochs.append({"epoch": epoch, "value": value, "done": last, "order": 100 * number + epoch})
             ends[number] = epoch
             if last:
                 rule.on_trial_complete(None, trial, result)
@@ -240,7 +242,7 @@ class Driver:
 
     def start(self) -> bool:
         config = self.searcher.suggest(f"t{len(self.found)}")
-        if config == Searcher.FINISHED:
+        if config in (None, Searcher.FINISHED):
             return False
         self.running.append(config)
         self.found.append((config["trial"], config["searched"]))
@@ -335,8 +337,25 @@ def test_a_trial_whose_process_died_is_failed_and_its_end_is_told_once(tmp_path:
     searcher.suggest("t0")
     for _ in range(2):
         searcher.on_trial_complete("t0", error=True)
-    assert [t.state.name for t in searcher._mirror.trials] == ["FAIL"]
     assert searcher.suggest("t1")["trial"] == 1
+    assert [t.state.name for t in searcher._mirror.trials] == ["FAIL", "RUNNING"]
+
+
+def test_a_trial_whose_machine_was_lost_comes_again_also_as_the_last(tmp_path: Path) -> None:
+    searcher = StudySearcher(small(trials=2), 0, [], tmp_path)
+    first, last = (searcher.suggest(name) for name in ("t0", "t1"))
+    searcher.on_trial_complete("t0", error=True)
+    assert searcher.suggest("t2") is None, "there is none to suggest, but one of those may come again"
+    assert [t.state.name for t in searcher._mirror.trials] == ["FAIL", "RUNNING"]
+    searcher.on_trial_complete("t1", error=True)
+    searcher.again(TrialRecord(1, last["params"], last["searched"]))
+    again = searcher.suggest("t3")
+    assert {**again, "try": 1} == last
+    assert again["try"] == 2, "its folder is another one"
+    searcher.on_trial_complete("t3", {"trial": 1, "epoch": 1, "value": 0.5, "failed": False, "done_by_itself": True})
+    assert searcher.suggest("t4") == Searcher.FINISHED
+    assert [t.state.name for t in searcher._mirror.trials] == ["FAIL", "COMPLETE"]
+    assert first["trial"] == 0
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -369,8 +388,7 @@ def test_the_fixed_and_the_searched_make_the_configuration(tmp_path: Path) -> No
     config = StudySearcher(small(fixed={"hidden": 7}), 0, [], tmp_path).suggest("t0")
     assert config["params"]["hidden"] == 7
     assert {name: config["params"][name] for name in ("alpha", "beta")} == config["searched"]
-    assert Path(config["study"]) == tmp_path.resolve()
-    assert config["checkpoint"] is None
+    assert config["checkpoints"] == []
 
 
 # --- constraints ------------------------------------------------------------------------------------------------------
@@ -432,3 +450,62 @@ def test_tpe_runs_no_more_trials_at_a_time_than_it_can_learn_from() -> None:
     space = load_space("aae_alpha_beta")
     found = [most_at_once(space.changed(trials=n)) for n in (4, 12, 24, 200)]
     assert found == [2, 3, 6, 50]
+
+
+# --- failed trials once more ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["tpe", "random", "grid"])
+def test_a_retry_runs_the_failed_trials_and_no_others(tmp_path: Path, method: str) -> None:
+    space = small(method=method)
+    history = list(run(StudySearcher(space, 0, [], tmp_path), 10))
+    failed = [t for t in history if t.state == "failed"]
+    assert [t.number for t in failed] == [3, 7], "two trials of the budget have not begun"
+    history[5].state = "interrupted"
+    searcher = StudySearcher(space, 0, history, tmp_path, retry=True)
+    assert (searcher.left, searcher.begun) == (2, 2)
+    found = [searcher.suggest(f"again{n}") for n in range(3)]
+    assert found[2] is None
+    assert [(c["trial"], c["searched"]) for c in found[:2]] == [(t.number, t.searched) for t in failed]
+    assert [searcher.number_of(f"again{n}") for n in range(2)] == [3, 7]
+
+
+def test_a_retried_trial_ends_under_its_own_number(tmp_path: Path) -> None:
+    history = list(run(StudySearcher(small(), 0, [], tmp_path), 12))
+    searcher = StudySearcher(small(), 0, history, tmp_path, retry=True)
+    assert searcher.suggest("again")["trial"] == 3
+    result = {"trial": 3, "epoch": 1, "value": 0.9, "failed": False, "done_by_itself": True}
+    searcher.on_trial_result("again", result)
+    searcher.on_trial_complete("again", result)
+    trials = searcher.study.get_trials()
+    assert len(trials) == 12
+    assert (trials[3].state.name, trials[3].value) == (
+        "COMPLETE",
+        pytest.approx(max(score(history[3].searched, 2), 0.9)),
+    )
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "optuna.log"))
+    shown = optuna.load_study(study_name=tmp_path.name, storage=optuna.storages.JournalStorage(backend)).trials
+    assert [t.state.name for t in shown][3] == "COMPLETE"
+    assert [t.state.name for t in shown].count("RUNNING") == 2, "those whose turn is still to come"
+
+
+def test_a_trial_that_fails_again_counts_as_failed(tmp_path: Path) -> None:
+    history = list(run(StudySearcher(small(), 0, [], tmp_path), 12))
+    searcher = StudySearcher(small(), 0, history, tmp_path, retry=True)
+    for n in range(3):
+        number = searcher.suggest(f"again{n}")["trial"]
+        result = {"trial": number, "epoch": 3, "value": math.nan, "failed": True, "done_by_itself": True}
+        searcher.on_trial_complete(f"again{n}", result)
+    assert searcher.suggest("none") == Searcher.FINISHED
+    assert [t.state.name for t in searcher._mirror.trials].count("FAIL") == 3
+    assert [t.state.name for t in searcher.study.trials][3] == "PRUNED", "so that TPE keeps away"
+
+
+def test_after_a_retry_the_rest_of_the_budget_is_run_by_a_resume(tmp_path: Path) -> None:
+    space = small(method="random")
+    whole = list(run(StudySearcher(space, 0, [], tmp_path), 12))
+    history = whole[:9]
+    history[3].state = history[7].state = "complete"
+    searcher = StudySearcher(space, 0, history, tmp_path)
+    assert searcher.left == 3
+    assert [(t.number, t.searched) for t in run(searcher, 12)] == [(t.number, t.searched) for t in whole[9:]]

@@ -1,0 +1,293 @@
+"""What a search is asked to do: checks, how long it takes, and the study that it becomes."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from sersearch.data.atomic import write_json
+from sersearch.data.batches import TrainingData
+from sersearch.data.companions import Companion, Missing, check_left, choose, complete
+from sersearch.data.joined import open_table
+from sersearch.data.leaks import check_leaks
+from sersearch.data.place import full_name, place
+from sersearch.data.protocols import Protocol, split_card
+from sersearch.data.table import FeatureTable
+from sersearch.errors import ConfigError, DataError, StudyError, one_of
+from sersearch.families import get_family
+from sersearch.family import Config
+from sersearch.study import STUDIES, Study
+from sersearch.training import CPU_ENVIRONMENT, Engine, Precision
+from sersearch.tuning.data import device, load_data
+from sersearch.tuning.notes import unlearnt
+from sersearch.tuning.space import SearchSpace, signature_count, signatures
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneRequest:
+    """What a search is asked to do, checked as it is made into a study."""
+
+    space: SearchSpace
+    data: Path
+    protocol: Protocol
+    target: str = "emotion"
+    aux: Path | None = None
+    cross: Path | None = None
+    """The corpus that is tested, where it is another than `data`."""
+    missing: Missing = "skip"
+    """What becomes of utterances without a further input that the family takes, such as visual features."""
+    name: str | None = None
+    root: Path = STUDIES
+    seed: int = 0
+    concurrency: int | None = None
+    lanes: int | Literal["auto"] = 1
+    """Trials that are trained as one model on each GPU, or core; `auto`: as many as fit the GPU and pay, 1 on CPU."""
+    precision: Precision = "float32"
+    """Of the products that trials compute."""
+    compile: bool | None = None
+    """Whether steps are compiled; None: on a GPU, where they are measured to be faster."""
+    tracking_uri: str | None = None
+    storage: str | None = None
+    """Folder or URL that all nodes of a cluster reach, for checkpoints; None: the study's folder."""
+    epoch_limit: float | None = None
+    """Seconds that an epoch may take; None: by the slowest so far."""
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a search would do."""
+
+    trials: int
+    epochs: int
+    steps: int
+    """Mini-batches of an epoch."""
+    groups: int
+    """Static signatures: trials of one signature can be trained as one model."""
+    lanes: int | Literal["auto"]
+    """Trials trained as one model, at most."""
+    train_segments: int
+    dev_segments: int
+    split: dict[str, Any]
+    epoch_seconds: float
+    """Of one trial on one core, estimated from a few steps."""
+    longest_hours: float
+    """If no trial is pruned or stops early."""
+    disk_bytes: int
+    """Checkpoints in Ray's folder and in MLflow."""
+
+
+def dry_run(request: TuneRequest) -> DryRun:
+    """What `request` would run, with one configuration's first steps timed on its data. Writes nothing."""
+    space = request.space
+    data, section, card = _data(request)
+    config = space.config(space.paper_point() or space.middle())
+    for name, value in CPU_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    # In a process of its own: the settings that trials have are read as a process starts.
+    with ProcessPoolExecutor(1, get_context("spawn")) as child:
+        seconds, steps, size = child.submit(_cost, section, config, space.family, request.precision).result()
+    trials = len(space.grid()) if space.method == "grid" else space.trials
+    cores = request.concurrency or os.cpu_count() or 1
+    return DryRun(
+        trials=trials,
+        epochs=space.epochs,
+        steps=steps,
+        groups=signature_count(space),
+        lanes=request.lanes,
+        train_segments=len(data.train),
+        dev_segments=len(data.dev),
+        split=card,
+        epoch_seconds=seconds,
+        longest_hours=seconds * space.epochs * math.ceil(trials / cores) / 3600,
+        disk_bytes=trials * 2 * size,
+    )
+
+
+def _cost(section: dict[str, Any], config: Config, family: str, precision: Precision) -> tuple[float, int, int]:
+    """Seconds of an epoch, its mini-batches, and the bytes of a checkpoint."""
+    data = load_data(section, config, family)
+    engine = Engine(get_family(family), data, device(), precision=precision, compile=False)
+    seconds, steps = engine.time_epoch(config)
+    state = engine.state(engine.join(config, seed=0, epochs=1))
+    parts = (state.weights, state.best_weights, *state.slots.values())
+    return seconds, steps, sum(t.numel() * t.element_size() for part in parts for t in part.values())
+
+
+def _data(request: TuneRequest) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """Training data, the study's `data` section and the split card. Raises what is wrong with any of them."""
+    space = request.space
+    table = open_table(request.data, space.features, request.cross)
+    protocol = request.protocol.split(table, request.target).protocol
+    aux = None if request.aux is None else FeatureTable.open(request.aux, space.features)
+    chosen = choose(table, get_family(space.family).companions)
+    companions = {name: Companion.open(table, features) for name, features in chosen.items()}
+    section = {
+        "path": full_name(request.data),
+        "aux": None if request.aux is None else full_name(request.aux),
+        "cross": None if request.cross is None else full_name(request.cross),
+        "features": space.features,
+        "target": request.target,
+        "protocol": protocol.to_dict(),
+        "synthetic": bool(table.corpus["synthetic"]),
+        "corpus": table.corpus["corpus"],
+        "hash": table.card["hash"],
+        "aux_hash": None if aux is None else aux.card["hash"],
+        "companions": {n: {"features": chosen[n], "hash": c.table.card["hash"]} for n, c in companions.items()},
+        "missing": request.missing,
+    }
+    used = complete(companions) if request.missing == "skip" else None
+    check_leaks(protocol, table, request.target, used)
+    data = load_data(section, space.config(space.paper_point() or space.middle()), space.family)
+    if data.labels.task == "emotion" and len(data.labels.emotion) < 2:
+        raise DataError(
+            f"{table.root}: {request.target} has one class, {data.labels.emotion[0]}: nothing to tell apart"
+        )
+    engine = Engine(get_family(space.family), data)
+    for point in signatures(space):
+        engine.check(space.config(point))
+    _objective(space, data)
+    _check_used(space, data, request.target)
+    card = split_card(protocol, table, request.target, used)
+    if not card["parts"]["test"]["utterances"]:
+        check_left(np.zeros(0), "test", companions)
+    notes = card["notes"] + unlearnt(space, protocol) + _lacking(companions, request.missing)
+    return data, section, card | {"notes": notes}
+
+
+def _lacking(companions: Mapping[str, Companion], missing: Missing) -> list[str]:
+    """How many utterances have not got a further input, and what becomes of them; a sentence each."""
+    rule = {"skip": "they are left out (--missing zero: zeros in its place)", "zero": "zeros stand in its place"}
+    lacking = {name: int((companion.rows < 0).sum()) for name, companion in companions.items()}
+    return [f"{count} utterances have no {name} features: {rule[missing]}" for name, count in lacking.items() if count]
+
+
+def _check_used(space: SearchSpace, data: TrainingData, target: str) -> None:
+    """Refuse a search of what changes nothing: its trials would be equal."""
+    if idle := [n for n in get_family(space.family).unused(data.labels) if n in space.search]:
+        raise ConfigError(
+            f"search.{idle[0]}: with target {target} {' and '.join(idle)} change nothing of a {space.family}, so "
+            "trials would be equal; choose another --target, or a space that searches something else"
+        )
+
+
+def _objective(space: SearchSpace, data: TrainingData) -> str:
+    """The development metric that is searched for. Raises :class:`ConfigError` when the family has no such metric."""
+    family, labels = get_family(space.family), data.labels
+    if space.objective is None:
+        return family.objective(labels)
+    outputs: dict[str, torch.Tensor] = {labels.task: torch.zeros(1, data.dev.utterances, labels.outputs)}
+    known = {task: torch.from_numpy(codes) for task, codes in data.dev.labels_U.items()}
+    there = [f"dev_{name}" for name in family.metrics(outputs, known, labels)]
+    if space.objective.metric not in there:
+        problem = f"objective {space.objective.metric}: no such metric for this target"
+        raise ConfigError(f"{problem}; {one_of(space.objective.metric, there)}")
+    return space.objective.metric
+
+
+def check(request: TuneRequest) -> None:
+    """Raise what is wrong with a search, as :func:`create` does."""
+    if request.space.method == "grid":
+        request.space.grid()  # raises for a range without a step
+    _data(request)
+
+
+def create(request: TuneRequest, uri: str) -> Study:
+    """The study of a new search, in its folder. Raises what is wrong with it while nothing is written."""
+    space, name = request.space, request.name or f"{request.space.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    if space.method == "grid":
+        space.grid()  # raises for a range without a step
+    data, section, card = _data(request)
+    study = Study.create(name, _meta(request, section, _objective(space, data), uri), request.root)
+    import yaml
+
+    (study.folder / "space.yaml").write_text(yaml.safe_dump(study.meta["space"], sort_keys=False), "utf-8")
+    write_json(study.folder / "split.json", card)
+    write_json(study.folder / "context.json", data.context())
+    return study
+
+
+def _meta(request: TuneRequest, section: Mapping[str, Any], metric: str, uri: str) -> dict[str, Any]:
+    """What study.json says of a search."""
+    from sersearch import __version__
+    from sersearch.provenance import git_commit, versions
+    from sersearch.tracking import redact
+
+    space = request.space
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="microseconds"),
+        "sersearch": __version__,
+        "git_commit": git_commit(Path(__file__).parent) or git_commit(Path.cwd()),
+        "versions": versions(),
+        "space": space.model_dump(mode="json"),
+        "method": space.method,
+        "pruning": space.pruning.kind,
+        "seed": request.seed,
+        "trials": len(space.grid()) if space.method == "grid" else space.trials,
+        "epochs": space.epochs,
+        "family": space.family,
+        "objective": {"metric": metric, "mode": "max"},
+        "lanes": request.lanes,
+        "precision": request.precision,
+        "compile": request.compile,
+        "epoch_limit": request.epoch_limit,
+        "storage": None if request.storage is None else full_name(place(request.storage)),
+        "data": dict(section),
+        "tracking": {"uri": redact(uri), "experiment_id": None, "run_id": None},
+        "state": "running",
+    }
+
+
+def check_same(study: Study, request: TuneRequest) -> None:
+    """Raise :class:`StudyError` where `request` asks for another search than `study` is, saying what differs.
+
+    How it is run (lanes, compilation, limits) stays as it was begun.
+    """
+    _, section, _ = _data(request)
+    asked = _meta(request, section, study.meta["objective"]["metric"], "")
+    if request.space.objective is not None:
+        asked["objective"] = {"metric": request.space.objective.metric, "mode": "max"}
+    compared = ("space", "seed", "objective", "precision", "storage", "data")
+    differences = [line for name in compared for line in _differences(study.meta[name], asked[name], name)]
+    if differences:
+        raise StudyError(
+            f"study {study.name} exists and is another search: {'; '.join(differences)}. `--resume {study.name}` goes "
+            "on with it as it was begun, --fresh begins anew, --name names another"
+        )
+
+
+def _differences(before: Any, now: Any, name: str) -> Iterator[str]:
+    """What differs between two plain values, by name."""
+    before, now = (json.loads(json.dumps(value)) for value in (before, now))
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in [*before, *(key for key in now if key not in before)]:
+            yield from _differences(before.get(key), now.get(key), f"{name}.{key}")
+    elif before != now:
+        yield f"{name} was {json.dumps(before)}, now {json.dumps(now)}"
+
+
+def check_unaltered(study: Study) -> None:
+    """Raise :class:`StudyError` when the data of `study` are other ones than when it began."""
+    data = study.meta["data"]
+    known = [(data["path"], data["features"], data["hash"]), (data.get("aux"), data["features"], data.get("aux_hash"))]
+    known += [(data["path"], c["features"], c["hash"]) for c in data.get("companions", {}).values()]
+    for path, features, digest in known:
+        if path is None:
+            continue
+        table = open_table(path, features, data.get("cross") if path == data["path"] else None)
+        if table.card["hash"] != digest:
+            raise StudyError(f"{path}: its features were changed since study {study.name} began; start a new study")
+        table.check_shards()
+
+
+__all__ = ["DryRun", "TuneRequest", "check", "check_same", "check_unaltered", "create", "dry_run"]

@@ -1,0 +1,64 @@
+"""Waits for a study's driver to end and, where it was killed, ends what it left running, in the journal and in MLflow.
+
+A process of its own, which the driver starts: `python -m sersearch.tuning.reaper FOLDER`, with the tracking URI on its
+standard input, as it may hold a password. Until then it only waits for the study's lock.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from sersearch.errors import TrackingError
+from sersearch.study import Study
+
+PATIENCE_S = 120.0
+"""Seconds for which a new driver waits until an old one's remains are settled."""
+INTERRUPTED = "the search was interrupted"
+
+
+def watch(study: Study, uri: str) -> None:
+    """Start a reaper for this process, the driver of `study`."""
+    command = [sys.executable, "-m", "sersearch.tuning.reaper", str(study.folder.resolve())]
+    # In a session of its own: what ends the driver's group leaves it alone.
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert process.stdin is not None
+    process.stdin.write(uri.encode())
+    process.stdin.close()
+
+
+def reap(study: Study, uri: str) -> bool:
+    """Settle a study that is held and whose driver died; whether there was anything to settle."""
+    if study.meta["state"] != "running":
+        return False
+    for record in study.trials():
+        if record.state == "running":
+            study.append("end", record.number, state="interrupted", reason=INTERRUPTED)
+    study.write_meta(state="interrupted")
+    from sersearch.tracking import Tracker
+
+    with suppress(TrackingError):  # the rest stays in the spool: a resume sends it
+        Tracker(uri, study.meta["space"]["name"], study.name, study.spool).settle(study.meta)
+    return True
+
+
+def main() -> None:
+    """Wait for the driver's end."""
+    folder, uri = Path(sys.argv[1]), sys.stdin.read()
+    study = Study.open(folder)
+    with study.hold("settle", wait=True):
+        reap(Study.open(folder), uri)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Ends a process whose epoch never ends: it is started again from its last checkpoint, as after any other death."""
+
+from __future__ import annotations
+
+import faulthandler
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+FACTOR, LEAST_S = 20.0, 600.0
+"""Without a limit of its own, an epoch may take so many times the slowest so far, and so many seconds at least."""
+
+
+class Watchdog:
+    """Watches the epochs of one process. A thread below Python does, so that it also ends what holds Python's lock."""
+
+    def __init__(self, limit: float | None) -> None:
+        """`limit`: seconds that an epoch may take. None: by the slowest so far, and none for the first."""
+        self._limit = limit
+        self._slowest: float | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """What the next epoch may take; None: for ever."""
+        if self._limit is not None or self._slowest is None:
+            return self._limit
+        return max(LEAST_S, FACTOR * self._slowest)
+
+    @contextmanager
+    def epoch(self, stack: Path | None) -> Iterator[None]:
+        """An epoch, in the block: the process exits when it takes too long.
+
+        `stack`: file for what it was doing then; None: its standard error.
+        """
+        began, seconds = time.monotonic(), self.seconds
+        if seconds is None:
+            yield
+        else:
+            with ExitStack() as ending:
+                if stack is not None:
+                    ending.callback(stack.unlink, missing_ok=True)
+                file = sys.stderr if stack is None else ending.enter_context(stack.open("w"))
+                ending.callback(faulthandler.cancel_dump_traceback_later)
+                faulthandler.dump_traceback_later(seconds, exit=True, file=file)
+                yield
+        self._slowest = max(self._slowest or 0.0, time.monotonic() - began)
+
+
+__all__ = ["Watchdog"]
