@@ -69,7 +69,11 @@ def ray_session(address: str | None, environment: Mapping[str, str] = {}, **loca
         if ours:
             # What Tune leaves in cycles refers to Ray. Collected by another thread while Ray ends, it ends the process.
             gc.collect()
-            ray.shutdown()
+            gc.disable()
+            try:
+                ray.shutdown()
+            finally:
+                gc.enable()
 
 
 def _cluster(address: str | None) -> str | None:

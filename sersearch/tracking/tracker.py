@@ -9,7 +9,9 @@ unknown are simply sent again. Files go apart from the rest: storage for artifac
 from __future__ import annotations
 
 import json
+import math
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
@@ -91,13 +93,18 @@ class Tracker:
         """
         self._add("finish", state=state, trials=_over(self._folder), **_best(self._folder))
 
-    def close(self, seconds: float = 30.0) -> None:
-        """Wait until all is sent, at most `seconds`; what cannot be sent waits in the spool for a resume."""
+    def close(self, seconds: float = 30.0, most: float = math.inf) -> None:
+        """Wait until all is sent, as long as something is within `seconds`, and `most` seconds in all.
+
+        What cannot be sent waits in the spool for a resume.
+        """
         with self._news:
             self._closing = True
             self._news.notify_all()
-        if self._thread is not None:
-            self._thread.join(seconds)
+        until, left = time.monotonic() + most, math.inf
+        while self._thread is not None and self._thread.is_alive() and len(self._spool) < left:
+            left = len(self._spool)
+            self._thread.join(max(0.0, min(seconds, until - time.monotonic())))
         with self._news:
             self._closed = True  # a thread that still waits for an answer must not touch what others find in the spool
             self._spool.close()

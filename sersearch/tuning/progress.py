@@ -23,6 +23,8 @@ from sersearch.tuning.space import SearchSpace
 
 SHOWN = 12
 """Rows of the live table: running trials and the best and latest others."""
+MOST_ROWS = 70
+"""Of the summary: the ladder paper's grid has 66."""
 SHORT = 10
 """Characters of a column's heading that need no break: as many as "activation" has."""
 
@@ -166,7 +168,10 @@ def _all_trials(trials: list[TrialRecord], metrics: list[str]) -> Table:
     searched = list(trials[0].searched) if trials else []
     named = [label(metric).replace(" ", "\n") for metric in metrics]
     _add_columns(table, ["trial", *searched, "best\nepoch", "epochs", *named, "state"])
-    for t in sorted(trials, key=lambda t: -math.inf if t.value is None else t.value, reverse=True):
+    ranked = sorted(trials, key=lambda t: -math.inf if t.value is None else t.value, reverse=True)
+    if len(ranked) > MOST_ROWS:
+        table.caption = f"the best {MOST_ROWS} of {len(ranked)} trials"
+    for t in ranked[:MOST_ROWS]:
         at_best = _at_best(t)
         cells = [escape(short(t.searched[name])) for name in searched]
         figures = [figure(t.value), *(figure(at_best.get(name)) for name in metrics[1:])]

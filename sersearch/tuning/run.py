@@ -212,7 +212,7 @@ def _conclude(study: Study, journal: Any, tracker: Any, leaving: Any, storage: A
     journal.settle()
     state = "finished" if leaving.reason is None and _over(study) else "interrupted"
     tracker.finish(state)
-    tracker.close(max(5.0, leaving.left) if leaving.reason else 30.0)
+    tracker.close(most=max(5.0, leaving.left) if leaving.reason else math.inf)
     ids = {"experiment_id": tracker.experiment_id, "run_id": tracker.run_id}
     try:
         study.write_meta(state=state, tracking={**study.meta["tracking"], **ids}, warnings=tracker.warnings)

@@ -43,5 +43,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     line = "{:44} {:>8} {:>12} {:>10} {:>11}".format
     terminalreporter.write_line(line("fault", "injected", "results lost", "difference", "recovery, s"))
     for row in ROWS:
-        seconds = f"{row.seconds:.1f}"
+        seconds = f"{row.seconds:.2f}"
         terminalreporter.write_line(line(row.fault, row.injected, row.lost, row.different, seconds))
