@@ -54,6 +54,7 @@ def ray_session(address: str | None, environment: Mapping[str, str] = {}, **loca
     if ours:
         how: dict[str, Any] = {"address": "local", "include_dashboard": False, **local}
         if cluster:
+            cluster = _started(cluster)
             _check_reachable(cluster)
             how = {"address": cluster, "runtime_env": {"env_vars": {name: os.environ[name] for name in environment}}}
         try:
@@ -78,6 +79,18 @@ def ray_session(address: str | None, environment: Mapping[str, str] = {}, **loca
 
 def _cluster(address: str | None) -> str | None:
     return address or os.environ.get("RAY_ADDRESS")
+
+
+def _started(cluster: str) -> str:
+    """host:port of the cluster `auto`. Raises :class:`ConfigError` when none was started on this machine."""
+    if cluster != "auto":
+        return cluster
+    from ray._private.services import canonicalize_bootstrap_address
+
+    found = canonicalize_bootstrap_address("auto")
+    if found is None:
+        raise ConfigError("--address auto: no Ray cluster was started on this machine; `ray start --head` starts one")
+    return str(found)
 
 
 def _check_reachable(cluster: str) -> None:

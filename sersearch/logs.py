@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sersearch.data.atomic import no_links
 from sersearch.redaction import redact
 
 Record = dict[str, Any]
@@ -82,7 +83,7 @@ def write(folder: Path, trial: int | None, records: Iterable[Record]) -> None:
         return
     path = log_file(folder, trial)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
+    with open(path, "a", encoding="utf-8", opener=no_links) as file:
         file.writelines(lines)
 
 

@@ -6,7 +6,7 @@ import os
 import re
 
 _IN_TEXT = re.compile(r"(?<=://)[^/\s]*(?=@)|(?<=token=)[^&\s]*|(?<=password=)[^&\s]*", re.IGNORECASE)
-_NAMES = re.compile(r"PASSWORD|SECRET|TOKEN|ACCESS_KEY", re.IGNORECASE)
+_NAMES = re.compile(r"PASSWORD|PASSPHRASE|SECRET|TOKEN|ACCESS_KEY|API_KEY|ACCOUNT_KEY|CONNECTION_STRING", re.IGNORECASE)
 _FILES = re.compile(r"(FILE|PATH|DIR)$", re.IGNORECASE)
 _SHORTEST = 6
 """Characters of a secret from the environment that is looked for: a shorter one would stand in other words."""
@@ -24,4 +24,9 @@ def redact(text: str) -> str:
     return _IN_TEXT.sub("***", text)
 
 
-__all__ = ["redact"]
+def redact_uri(uri: str) -> str:
+    """`uri` as it may be written down and used again: without its password."""
+    return _IN_TEXT.sub("***", uri)
+
+
+__all__ = ["redact", "redact_uri"]

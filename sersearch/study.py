@@ -26,15 +26,15 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import NoneType
 from typing import Any
 
-from sersearch.data.atomic import write_json
-from sersearch.data.place import place
+from sersearch.data.atomic import atomic, no_links, write_json
+from sersearch.data.place import is_local, place
 from sersearch.errors import StudyError, one_of
 
 _FIELDS = {
@@ -43,6 +43,8 @@ _FIELDS = {
     "again": {"trial", "epoch", "checkpoint"},
     "end": {"trial", "state", "reason"},
 }
+SECONDS = "seconds"
+"""Among several objectives, a trial's training time: the less, the better."""
 STUDIES = Path("studies")
 """Where studies lie unless told otherwise."""
 
@@ -92,6 +94,15 @@ class TrialRecord:
         done = [(float(value), int(epoch)) for value, epoch in told if value is not None and math.isfinite(value)]
         return max(done, key=lambda best: (best[0], -best[1]), default=None)
 
+    def values(self, metrics: Sequence[str]) -> tuple[float, ...] | None:
+        """Figures of the best epoch by several objectives; of `seconds`, the whole training's. None where one lacks."""
+        if self._best is None:
+            return None
+        found = [self.seconds if name == SECONDS else self._best["metrics"].get(name) for name in metrics[1:]]
+        if any(value is None or not math.isfinite(value) for value in found):
+            return None
+        return (float(self._best["value"]), *map(float, found))
+
     @property
     def checkpoint(self) -> Path | None:
         """Folder of the last checkpoint that is there; it holds the best epoch's weights."""
@@ -101,7 +112,7 @@ class TrialRecord:
         """Folders of the checkpoints that are there, the last first."""
         for event in reversed(self.epochs):
             name = event.get("checkpoint")
-            if isinstance(name, str) and _within(name) and (self.home / name).is_dir():
+            if isinstance(name, str) and _within(name, self.home) and (self.home / name).is_dir():
                 yield self.home / name
 
     @property
@@ -128,7 +139,9 @@ class Records(dict[int, TrialRecord]):
 
     def __init__(self, home: Path, events: Iterable[Mapping[str, Any]] = ()) -> None:
         super().__init__()
-        self._home, self._taken = home, 0
+        self._home = home
+        self.taken = 0
+        """Events that were taken in."""
         for event in events:
             self.take(event)
 
@@ -138,8 +151,8 @@ class Records(dict[int, TrialRecord]):
         if event["event"] == "start" and number not in self:
             self[number] = TrialRecord(number, event["params"], event["searched"], home=self._home)
         if number in self:
-            self[number].take({**event, "order": self._taken})
-        self._taken += 1
+            self[number].take({**event, "order": self.taken})
+        self.taken += 1
 
     def sorted(self) -> list[TrialRecord]:
         """All trials by number."""
@@ -164,20 +177,29 @@ class Study:
         self.folder, self.meta = folder, meta
 
     @classmethod
-    def create(cls, name: str, meta: Mapping[str, Any], root: Path = STUDIES) -> Study:
-        """A new study. Raises :class:`StudyError` for a name that is taken or cannot be a folder's."""
+    def create(
+        cls, name: str, meta: Mapping[str, Any], root: Path = STUDIES, files: Mapping[str, str] | None = None
+    ) -> Study:
+        """A new study with further `files`; study.json, which vouches for them, is written last.
+
+        Raises :class:`StudyError` for a name that is taken or cannot be a folder's.
+        """
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,100}", name):
             raise StudyError(f"study name {name!r}: expected letters, digits and _ . - only, a letter or digit first")
         folder = root / name
         if (folder / "study.json").exists():
             raise StudyError(f"study {name} exists in {root}; `--resume {name}` goes on with it, --name names another")
-        if folder.is_dir() and any(folder.iterdir()):
+        begun = {".lock", *(files or {})}  # what a kill in the middle of this leaves
+        if folder.is_dir() and any(path.name not in begun for path in folder.iterdir()):
             raise StudyError(f"{folder} has files and is no study; remove it, or give the study another --name")
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StudyError(f"{folder}: cannot be made ({error.strerror}); --studies names another place") from None
         study = cls(folder, _Meta(folder, {"name": name, **meta}))
+        for file, text in (files or {}).items():
+            with atomic(folder / file) as temporary:
+                temporary.write_text(text, "utf-8")
         study.write_meta()
         return study
 
@@ -207,6 +229,11 @@ class Study:
         write_json(self.folder / "study.json", self.meta)
 
     @property
+    def objectives(self) -> list[dict[str, str]]:
+        """What is searched for, each by its `metric` and `mode`; the first says which epoch of a trial is best."""
+        return self.meta.get("objectives") or [self.meta["objective"]]
+
+    @property
     def home(self) -> Path:
         """Where the trials' checkpoints lie: the study's folder, or its place in the storage that nodes share."""
         storage = self.meta.get("storage")
@@ -232,16 +259,9 @@ class Study:
 
     def events(self) -> Iterator[dict[str, Any]]:
         """The journal's events, in order."""
-        if not self.journal.exists():
-            return
-        with self.journal.open("rb") as file:
-            for line in file:
-                try:
-                    event = json.loads(line)
-                except (ValueError, RecursionError):
-                    continue  # the line that a kill tore; what it would have said happens again
-                if isinstance(event, dict) and _is_event(event):
-                    yield event
+        if self.journal.exists():
+            with self.journal.open("rb") as file:
+                yield from parsed(file)
 
     def trial(self, number: int) -> TrialRecord:
         """One trial. Raises :class:`StudyError` when the study has no such trial."""
@@ -259,7 +279,10 @@ class Study:
         done = [r for r in trials if r.value is not None and r.state != "failed"]
         if not done and self.meta.get("state") == "finished":
             reasons = "; ".join(sorted({r.reason for r in trials}))
-            raise StudyError(f"all trials of study {self.name} failed ({reasons}); mend that and begin a new study")
+            raise StudyError(
+                f"all trials of study {self.name} failed ({reasons}); mend that, then `sersearch tune --retry-failed "
+                f"{self.name}` runs them again, or begin a new study"
+            )
         if not done:
             way = f"`sersearch tune --resume {self.name}` goes on with it"
             raise StudyError(f"study {self.name} has no trial that finished an epoch; {way}")
@@ -271,11 +294,19 @@ class Study:
             raise StudyError(f"study {self.name} has no metric {metric!r}; {one_of(metric, there)}")
         return max(scored)[2]
 
+    def pareto(self) -> list[TrialRecord]:
+        """The complete trials that no other one is at least as good as by all objectives, and better by one."""
+        metrics = [objective["metric"] for objective in self.objectives]
+        signs = [-1.0 if objective["mode"] == "min" else 1.0 for objective in self.objectives]
+        found = [(r, values) for r in self.trials() if r.state == "complete" and (values := r.values(metrics))]
+        scored = [(r, tuple(sign * value for sign, value in zip(signs, values, strict=True))) for r, values in found]
+        return [r for r, own in scored if not any(_dominates(other, own) for _, other in scored)]
+
     def append(self, event: str, trial: int, **fields: Any) -> dict[str, Any]:
         """Add an event to the journal, and return it; ends reach the disk before this returns."""
         whole = {"event": event, "trial": trial, **fields, "time": time.time()}
         line = json.dumps(whole, allow_nan=False).encode() + b"\n"
-        with open(self.journal, "a+b", opener=_own) as file:
+        with open(self.journal, "a+b", opener=no_links) as file:
             torn = file.tell() > 0 and not _ends_line(self.journal)
             file.write(b"\n" * torn + line)
             file.flush()
@@ -284,13 +315,13 @@ class Study:
         return whole
 
     @contextmanager
-    def hold(self, purpose: str = "run", patience: float = 0.0, wait: bool = False) -> Iterator[None]:
-        """Keep other drivers out.
+    def hold(self, purpose: str = "run", patience: float = 0.0, wait: bool = False) -> Iterator[int]:
+        """Keep other drivers out; yields the lock's open file.
 
         Raises :class:`StudyError`, with its host and pid, when another process holds the study. One whose `purpose` is
         to settle what a dead driver left is waited for `patience` seconds; with `wait`, any is, for ever.
         """
-        with open(self.folder / ".lock", "a+", opener=_own) as file:
+        with open(self.folder / ".lock", "a+", opener=no_links) as file:
             began = time.monotonic()
             if wait:
                 fcntl.flock(file, fcntl.LOCK_EX)
@@ -304,13 +335,16 @@ class Study:
             file.truncate(0)
             file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "purpose": purpose}))
             file.flush()
-            yield
+            yield file.fileno()
 
     @property
     def driver(self) -> dict[str, Any] | None:
         """Pid and host of the process that runs the study now; None where none does."""
-        with open(self.folder / ".lock", "a+", opener=_own) as file:
-            return None if _locked(file.fileno(), shared=True) else self._holder()
+        try:
+            with open(self.folder / ".lock", opener=no_links) as file:
+                return None if _locked(file.fileno(), shared=True) else self._holder()
+        except FileNotFoundError:
+            return None
 
     def _holder(self) -> dict[str, Any]:
         try:
@@ -320,9 +354,20 @@ class Study:
         return holder if isinstance(holder, dict) else {}
 
 
-def _own(name: str, flags: int) -> int:
-    """Open a file, and not what a link leads to: studies are handed on."""
-    return os.open(name, flags | os.O_NOFOLLOW, 0o666)
+def parsed(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """The events among a journal's lines."""
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
+            continue  # the line that a kill tore; what it would have said happens again
+        if isinstance(event, dict) and _is_event(event):
+            yield event
+
+
+def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether `one`'s figures, of which more is better, are nowhere worse than the `other`'s and somewhere better."""
+    return one != other and all(a >= b for a, b in zip(one, other, strict=True))
 
 
 def _locked(file: int, shared: bool = False) -> bool:
@@ -348,10 +393,12 @@ def _is_event(event: dict[str, Any]) -> bool:
     return whole and all(isinstance(event[name], kind) for name, kind in _KINDS.items() if name in event)
 
 
-def _within(name: str) -> bool:
-    """Whether a checkpoint's name leads nowhere else: journals are handed on, too."""
+def _within(name: str, home: Path) -> bool:
+    """Whether a checkpoint's name, and links on the way, lead nowhere else: journals are handed on, too."""
     path = PurePosixPath(name)
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
+    if not path.parts or path.is_absolute() or ".." in path.parts:
+        return False
+    return not is_local(home) or (home / name).resolve().is_relative_to(home.resolve())
 
 
 def _compares(metric: str) -> bool:

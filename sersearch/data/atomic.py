@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,7 +28,7 @@ def atomic(path: Path) -> Iterator[Path]:
             cast("Any", path).fs.put_file(str(Path(folder) / path.name), cast("Any", path).path)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
     try:
         yield temporary
         _sync(temporary)
@@ -45,7 +46,17 @@ def atomic(path: Path) -> Iterator[Path]:
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON, atomically."""
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+        temporary.write_text(as_json(content), "utf-8")
+
+
+def as_json(content: Any) -> str:
+    """`content` as indented JSON."""
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def no_links(name: str, flags: int) -> int:
+    """Open a file, and not what a link leads to: an `opener` for what stands in folders that are handed on."""
+    return os.open(name, flags | os.O_NOFOLLOW, 0o666)
 
 
 def _sync(path: Path) -> None:

@@ -62,6 +62,10 @@ class _Run:
     """How many parameters and tags it had when it was looked up."""
 
 
+EVENTS = ("begin", "artifacts", "reconcile", "trial_start", "epoch", "trial_end", "finish")
+"""Kinds of events."""
+
+
 class Store:
     """One study's runs in MLflow; used by one thread alone. Methods raise what MLflow raises.
 

@@ -19,9 +19,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sersearch.errors import StudyError, TrackingError
-from sersearch.redaction import redact
+from sersearch.redaction import redact, redact_uri
 from sersearch.tracking.spool import Event, Spool
-from sersearch.tracking.store import STATUS, Store, now, refused, shortened
+from sersearch.tracking.store import EVENTS, STATUS, Store, now, refused, shortened
 from sersearch.tracking.uri import absolute
 
 __all__ = ["Tracker"]
@@ -38,7 +38,7 @@ class Tracker:
     """
 
     def __init__(self, uri: str, space_name: str, study_name: str, spool: Path) -> None:
-        self.uri = redact(absolute(uri))
+        self.uri = redact_uri(absolute(uri))
         self.warnings: list[str] = []
         self._uri = absolute(uri)
         self._names = space_name, study_name
@@ -66,7 +66,7 @@ class Tracker:
         says that they are over are ended.
         """
         # A begin and a finish of an earlier process are superseded by this one's.
-        left = [event for event in self._spool.load() if event["event"] not in ("begin", "finish")]
+        left = [event for event in self._left() if event["event"] not in ("begin", "finish")]
         told = json.loads(redact(json.dumps(meta, default=str)))
         first = _event("begin", meta=told), _event("artifacts", paths=_names(artifacts))
         self._start(meta, [*first, *left, _event("reconcile", trials=_over(self._folder))])
@@ -120,13 +120,24 @@ class Tracker:
         :class:`TrackingError` when not all could be sent within `seconds`; the rest stays in the spool.
         """
         # What a dead driver's `finish` said is no longer so: a study's state is what study.json says.
-        self._start(meta, [event for event in self._spool.load() if event["event"] != "finish"])
+        self._start(meta, [event for event in self._left() if event["event"] != "finish"])
         state = str(meta.get("state", "running"))
         self.finish("interrupted" if state == "running" else state)
         self.close(seconds)
         if self._spool or self._store is None:
             raise TrackingError("; ".join(self.warnings))
         return self._store.ended
+
+    def _left(self) -> list[Event]:
+        """What an earlier process has left, but no files from elsewhere: studies are handed on."""
+        folder, left = self._folder.resolve(), []
+        for event in self._spool.load():
+            if event["event"] == "artifacts":
+                inside = [path for path in event.get("paths", []) if Path(path).resolve().is_relative_to(folder)]
+                event = {**event, "paths": inside}
+            if event["event"] in EVENTS:
+                left.append(event)
+        return left
 
     @property
     def _folder(self) -> Path:

@@ -20,6 +20,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 from ray.experimental.internal_kv import _internal_kv_get
 
 from sersearch.errors import SersearchError
+from sersearch.redaction import redact
 
 Order = dict[str, Any]
 """A trial, as Tune's config: trial (number), searched and params, and the names of its checkpoints, the last first."""
@@ -61,13 +62,24 @@ def failure(trial: int, epoch: int, error: BaseException, log: Sequence[dict[str
     `machine` says that it is the machine that fails, and not the trial.
     """
     text = str(error) if isinstance(error, SersearchError) else f"{type(error).__name__}: {error}"
-    reason = text.strip().splitlines()[0]
+    first, *more = text.strip().splitlines()
+    reason = redact(" ".join([first, *map(str.strip, more)])[:500] if first.endswith(":") else first)
     return report(trial, epoch, failed=True, reason=reason, log=list(log), machine=machine_fails(error))
 
 
 def machine_fails(error: BaseException) -> bool:
     """Whether a disk or a storage fails rather than the trial: other trials would fail like it, one after the other."""
-    return any(isinstance(cause, (OSError, MachineError)) and not _memory(cause) for cause in _causes(error))
+    return any(_of_machine(cause) and not _memory(cause) for cause in _causes(error))
+
+
+STORES = ("botocore", "aiobotocore", "aiohttp", "fsspec", "s3fs", "gcsfs", "adlfs", "pyarrow")
+"""Packages whose errors are those of a storage."""
+
+
+def _of_machine(error: BaseException) -> bool:
+    if isinstance(error, (OSError, MachineError)) or type(error).__module__.partition(".")[0] in STORES:
+        return True
+    return "set up cluster storage" in str(error)  # Ray's words for a folder that a node hasn't got
 
 
 def _memory(error: BaseException) -> bool:

@@ -63,7 +63,7 @@ class Journal(Callback):  # type: ignore[misc]
         try:
             whole = self._study.append(event, trial, **fields)
             if self._storage is not None:
-                self._storage.add(whole)
+                self._storage.add(whole, self._records.taken)
         except OSError as error:
             _log.error("the journal can't be written: %s", error)
             self._leaving.ask(f"the journal can't be written ({error})")
@@ -79,10 +79,10 @@ class Journal(Callback):  # type: ignore[misc]
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """A trial begins, or begins again after its process died."""
         number = trial.config["trial"]
+        self._leaving.running.add(number)
         if number in self._started:
             return
         self._started.add(number)
-        self._leaving.running.add(number)
         params, searched = trial.config["params"], trial.config["searched"]
         self._tracker.trial_start(number, params)  # before the journal: MLflow knows what it was told twice
         self._append("start", number, params=params, searched=searched)
@@ -96,13 +96,13 @@ class Journal(Callback):  # type: ignore[misc]
             if result["machine"]:
                 self._leaving.ask(f"trial {number}: {result['reason']}")
             return
-        trial.max_failures = trial.num_failures + RETRIES  # of the next epoch
         where = relative(self._study.home, f"{trial.storage.trial_fs_path}/{result['checkpoint_dir_name']}")
         self._supersede(number)
         known = self._records.get(number)
         if known is not None and epoch <= len(known.epochs):
             self._append("again", number, epoch=epoch, checkpoint=where)
             return
+        trial.max_failures = trial.num_failures + RETRIES  # of the next epoch
         metrics = {name: v if math.isfinite(v) else None for name, v in result["metrics"].items()}
         told = {"epoch": epoch, "metrics": metrics, "value": result["value"], "best": result["best"]}
         told |= {"done": result["done_by_itself"], "seconds": result["seconds"], "checkpoint": where}
@@ -180,6 +180,7 @@ class Journal(Callback):  # type: ignore[misc]
 
     def end(self, number: int, state: str, reason: str) -> None:
         """Trial `number` has ended, with the last checkpoint's files for MLflow."""
+        reason = redact(reason)
         self._note(number, logging.WARNING if state == "failed" else logging.INFO, f"{state}: {reason}")
         record, files = self._records.get(number), []
         checkpoint = None if record is None or state == "interrupted" else record.checkpoint
@@ -206,6 +207,8 @@ class Journal(Callback):  # type: ignore[misc]
 
     def settle(self) -> None:
         """End trials that were cut off as interrupted: a resume goes on with them."""
+        if self._storage is not None and self._storage.lost.is_set():
+            return
         for record in self._records.sorted():
             if record.state == "running":
                 self.end(record.number, "interrupted", self._leaving.reason or "the search was interrupted")

@@ -8,6 +8,8 @@ from typing import Any
 
 from ray.tune import Stopper
 
+from sersearch.redaction import redact
+
 
 class Leaving(Stopper):  # type: ignore[misc]
     """Once asked, stops each trial after its next epoch, and all of them when the grace is over."""
@@ -24,7 +26,7 @@ class Leaving(Stopper):  # type: ignore[misc]
     def ask(self, reason: str, running: Iterable[int] | None = None) -> None:
         """End the search because of `reason`, the first that is given; `running` trials are waited for, or all."""
         if self.reason is None:
-            self.reason, self._until = reason, time.monotonic() + self._grace
+            self.reason, self._until = redact(reason), time.monotonic() + self._grace
             self._waited_for = set(self.running if running is None else running)
 
     def ended(self, trial: int) -> None:

@@ -56,8 +56,16 @@ def main() -> None:
     """Wait for the driver's end."""
     folder, uri = Path(sys.argv[1]), sys.stdin.read()
     study = Study.open(folder)
-    with study.hold("settle", wait=True):
-        reap(Study.open(folder), uri)
+    with study.hold("settle", wait=True) as lock:
+        if same_file(lock, folder / ".lock"):  # and not a study that was begun anew in its place
+            reap(Study.open(folder), uri)
+
+
+def same_file(opened: int, path: Path) -> bool:
+    """Whether the file that is open is that of `path`."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(opened), path.stat())
+    return False
 
 
 if __name__ == "__main__":

@@ -82,6 +82,14 @@ def tune(request: TuneRequest, how: How = How(), on_event: Event | None = None, 
     return _run(create(request, uri), how, uri, on_event)
 
 
+@contextmanager
+def session(how: How) -> Iterator[None]:
+    """One Ray for several searches, which would start one each."""
+    prepare(how.address, _ENVIRONMENT)
+    with ray_session(how.address, _ENVIRONMENT):
+        yield
+
+
 def _there(request: TuneRequest) -> Study | None:
     """The study of that name, here or in the storage."""
     from sersearch.tuning.storage import fetch
@@ -127,11 +135,13 @@ def resume(
 def _set_aside(study: Study) -> None:
     """Rename the folder of a study that is begun anew: nothing is lost."""
     from sersearch.tuning.reaper import PATIENCE_S
-    from sersearch.tuning.storage import set_aside
+    from sersearch.tuning.storage import Storage, set_aside
 
     name = f"{study.name}-until-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     with study.hold(patience=PATIENCE_S):
         if study.meta.get("storage") is not None:
+            with Storage(study).driven(lambda why: None):  # nobody runs it elsewhere
+                pass
             set_aside(study.home, name)
         study.folder.rename(study.folder.with_name(name))
 
@@ -151,6 +161,7 @@ def _run(study: Study, how: How, uri: str, on_event: Event | None, retry: bool =
         if study.meta.get("storage") is not None:
             storage = Storage(study)
             stack.enter_context(storage.driven(leaving.ask))
+            storage.catch_up()
         study.write_meta(state="running")
         for failed in study.home.glob(f"pretrained-*{FAILED}"):
             failed.unlink(missing_ok=True)
@@ -182,7 +193,8 @@ def _search(
     from sersearch.tuning.journal import Journal
 
     journal = Journal(study, tracker, leaving, on_event, storage)
-    on_again = f"`sersearch tune --resume {study.folder}` goes on"
+    given = [f"--{name} {value}" for name in ("concurrency", "address") if (value := getattr(how, name)) is not None]
+    on_again = f"`sersearch tune {' '.join(['--resume', str(study.folder), *given])}` goes on"
     with ExitStack() as stack:
         stack.enter_context(_logged(journal))
         try:
@@ -201,6 +213,8 @@ def _search(
             _conclude(study, journal, tracker, leaving, storage)
         if leaving.reason == ASKED:
             raise KeyboardInterrupt(on_again)
+        if storage is not None and storage.lost.is_set():
+            raise StudyError(f"study {study.name}: {leaving.reason}; this process has left it: nothing is to be done")
         if leaving.reason is not None:
             raise StudyError(f"study {study.name} was stopped: {leaving.reason}; mend that, then {on_again}")
         if on_event is not None:
@@ -211,7 +225,8 @@ def _conclude(study: Study, journal: Any, tracker: Any, leaving: Any, storage: A
     """Write down how a search ended; a disk that takes no more is a reason to leave, too."""
     journal.settle()
     state = "finished" if leaving.reason is None and _over(study) else "interrupted"
-    tracker.finish(state)
+    if storage is None or not storage.lost.is_set():
+        tracker.finish(state)
     tracker.close(most=max(5.0, leaving.left) if leaving.reason else math.inf)
     ids = {"experiment_id": tracker.experiment_id, "run_id": tracker.run_id}
     try:
@@ -291,7 +306,7 @@ def _fit(study: Study, space: SearchSpace, how: How, journal: Any, leaving: Any,
     searcher = StudySearcher(space, study.meta["seed"], study.trials(), study.folder, leaving, retry)
     journal.again = searcher.again
     _log.info("%d trials to run, %d of them begun", searcher.left, searcher.begun)
-    asked = how.concurrency or (most_at_once(space) if space.method == "tpe" else searcher.left)
+    asked = how.concurrency or (most_at_once(space) if space.method in ("tpe", "nsga2") else searcher.left)
     with _trainable(study, space, min(searcher.left, asked), cluster) as (train, at_once):
         rt.Tuner(
             train,

@@ -1,8 +1,8 @@
 """What of a study lies in the storage that all nodes reach, so that a driver on another machine can go on with it.
 
 Beside the trials' checkpoints: the study's files, the journal, which each event reaches before its trial goes on, and
-`driver.json`, by which a second driver sees that there is one. Clocks of machines differ, so who drives is told by a
-number that changes, not by a time.
+`driver.json`, by which a second driver sees that there is one. Clocks of machines differ, and are set: so who drives is
+told by a number that changes, and events are numbered as they stand in the journal.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from typing import Any, cast
 from sersearch.data.atomic import atomic
 from sersearch.data.place import is_local, place
 from sersearch.errors import StudyError
-from sersearch.study import Study
+from sersearch.study import Study, parsed
 
-FILES = ("space.yaml", "split.json", "context.json", "trials.jsonl", "study.json")
+FILES = ("space.yaml", "split.json", "context.json", "warm.jsonl", "trials.jsonl", "study.json")
 """Of a study's folder; the last vouches for the others."""
 BEAT_S = 5.0
 """Seconds between two signs of life of a driver."""
@@ -37,10 +37,33 @@ class Storage:
 
     def __init__(self, study: Study) -> None:
         self._study, self._home = study, study.home
-        self._events = 0
+        self.lost = threading.Event()
+        """Set once another driver has taken the study over: from then on nothing of this one's gets there."""
+
+    def catch_up(self) -> None:
+        """Take over what another driver has brought there since this machine had the study.
+
+        Raises :class:`StudyError` when each has events that the other lacks.
+        """
+        if not (self._home / "study.json").is_file():
+            return
+        here, there = list(self._study.events()), _events(self._home)
+        if here[: len(there)] == there:
+            return
+        if there[: len(here)] != here:
+            both = f"{self._study.journal} and {self._home}"
+            raise StudyError(f"study {self._study.name}: {both} have gone different ways; move one of them away")
+        lines = [json.dumps(event).encode() + b"\n" for event in there]
+        _write(self._study.journal, b"".join(lines))
+        for name in FILES:
+            if name != self._study.journal.name and (self._home / name).is_file():
+                _write(self._study.folder / name, (self._home / name).read_bytes())
+        self._study.meta.update(Study.open(self._study.folder).meta)
 
     def publish(self) -> None:
         """Bring the study's files there, the journal as a whole."""
+        if self.lost.is_set():
+            return
         for name in FILES:
             if (self._study.folder / name).is_file():
                 _write(self._home / name, (self._study.folder / name).read_bytes())
@@ -49,11 +72,10 @@ class Storage:
         for part in _parts(self._home):
             part.unlink(missing_ok=True)
 
-    def add(self, event: dict[str, Any]) -> None:
-        """Bring an event there that the journal has got."""
-        self._events += 1
-        name = f"{time.time_ns():020d}-{self._events:06d}.jsonl"
-        _write(self._home / "journal" / name, json.dumps(event).encode() + b"\n")
+    def add(self, event: dict[str, Any], number: int) -> None:
+        """Bring an event there that the journal has got; `number` is its place in it, from 0."""
+        if not self.lost.is_set():
+            _write(self._home / "journal" / f"{number:09d}.jsonl", json.dumps(event).encode() + b"\n")
 
     @contextmanager
     def driven(self, on_lost: Callable[[str], None]) -> Iterator[None]:
@@ -73,16 +95,25 @@ class Storage:
                 who = f"process {now.get('pid')} on {now.get('host')}"
                 raise StudyError(f"study {self._study.name} is being run by {who}; wait for it or end it")
         ended = threading.Event()
-        beating = threading.Thread(target=_beat, args=(path, own, ended, on_lost), name="driver", daemon=True)
+
+        def lose(why: str) -> None:
+            self.lost.set()
+            on_lost(why)
+
+        beating = threading.Thread(target=_beat, args=(path, own, ended, lose), name="driver", daemon=True)
         _say(path, own, 0)
+        time.sleep(BEAT_S / 5)
+        if _driver(path).get("driver") != own:
+            raise StudyError(f"study {self._study.name} is being run by another process that began at the same time")
         beating.start()
         try:
             yield
         finally:
             ended.set()
             beating.join()
-            if _driver(path).get("driver") == own:
-                path.unlink(missing_ok=True)
+            with suppress(OSError):  # what is left there is taken for dead after a while
+                if _driver(path).get("driver") == own:
+                    path.unlink(missing_ok=True)
 
 
 def fetch(name: str, storage: str, root: Path) -> bool:
@@ -93,13 +124,11 @@ def fetch(name: str, storage: str, root: Path) -> bool:
     if not (home / "study.json").is_file():
         return False
     folder.mkdir(parents=True, exist_ok=True)
-    parts = b"".join(part.read_bytes() for part in _parts(home))
     for file in FILES:
-        if (home / file).is_file():
-            content = (home / file).read_bytes()
-            _write(folder / file, content + parts if file == "trials.jsonl" else content)
-        elif file == "trials.jsonl":
-            _write(folder / file, parts)
+        if file == "trials.jsonl":
+            _write(folder / file, b"".join(json.dumps(event).encode() + b"\n" for event in _events(home)))
+        elif (home / file).is_file():
+            _write(folder / file, (home / file).read_bytes())
     return True
 
 
@@ -130,10 +159,10 @@ def relative(home: Path, path: str) -> str:
 
 
 def local_copies(files: list[Path], folder: Path) -> list[Path]:
-    """Files of this machine: `files`, or copies in `folder` of those in an object store."""
-    copies = []
+    """Files in a study: `files`, or copies in its `folder` of those that lie elsewhere, such as in an object store."""
+    copies, study = [], folder.parent.parent.resolve()
     for file in files:
-        copy = file if is_local(file) else folder / file.name
+        copy = file if is_local(file) and file.resolve().is_relative_to(study) else folder / file.name
         if copy != file:
             _write(copy, file.read_bytes())
         copies.append(copy)
@@ -149,6 +178,16 @@ def remove(folder: Path) -> None:
             cast("Any", folder).fs.rm(cast("Any", folder).path, recursive=True)
 
 
+def _events(home: Path) -> list[dict[str, Any]]:
+    """The events that lie there: the journal as it was published last, and those that came one by one."""
+    journal = home / "trials.jsonl"
+    events = list(parsed(journal.read_bytes().splitlines())) if journal.is_file() else []
+    for part in _parts(home):
+        if int(part.name.partition(".")[0]) >= len(events):
+            events += parsed(part.read_bytes().splitlines())
+    return events
+
+
 def _parts(home: Path) -> list[Path]:
     """The events' files, in order."""
     folder = home / "journal"
@@ -159,7 +198,7 @@ def _beat(path: Path, own: str, ended: threading.Event, on_lost: Callable[[str],
     beats = 0
     while not ended.wait(BEAT_S):
         beats += 1
-        with suppress(OSError):  # the storage is away: nobody else can take the study, either
+        with suppress(OSError):  # the storage is away: it may be back before anybody takes the study over
             there = _driver(path)
             if there and there.get("driver") != own:
                 on_lost(f"process {there.get('pid')} on {there.get('host')} has taken it over")
@@ -174,15 +213,27 @@ def _say(path: Path, own: str, beats: int) -> None:
 
 def _driver(path: Path) -> dict[str, Any]:
     try:
-        told = json.loads(path.read_bytes())
+        with _as_os_errors(path):
+            told = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
         return {}
     return told if isinstance(told, dict) else {}
 
 
 def _write(path: Path, content: bytes) -> None:
-    with atomic(path) as temporary:
+    with _as_os_errors(path), atomic(path) as temporary:
         temporary.write_bytes(content)
+
+
+@contextmanager
+def _as_os_errors(path: Path) -> Iterator[None]:
+    """What an object store's own package raises, as the OSError that it is."""
+    try:
+        yield
+    except (OSError, ValueError):
+        raise
+    except Exception as error:
+        raise OSError(f"{path}: {type(error).__name__}: {error}") from error
 
 
 __all__ = ["Storage", "fetch", "local_copies", "relative", "remove", "set_aside", "tune_storage"]

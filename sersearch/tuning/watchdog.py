@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TextIO
 
 FACTOR, LEAST_S = 20.0, 600.0
 """Without a limit of its own, an epoch may take so many times the slowest so far, and so many seconds at least."""
@@ -41,11 +42,16 @@ class Watchdog:
             with ExitStack() as ending:
                 if stack is not None:
                     ending.callback(stack.unlink, missing_ok=True)
-                file = sys.stderr if stack is None else ending.enter_context(stack.open("w"))
+                file = sys.stderr if stack is None else ending.enter_context(_opened(stack))
                 ending.callback(faulthandler.cancel_dump_traceback_later)
                 faulthandler.dump_traceback_later(seconds, exit=True, file=file)
                 yield
         self._slowest = max(self._slowest or 0.0, time.monotonic() - began)
+
+
+def _opened(stack: Path) -> TextIO:
+    stack.unlink(missing_ok=True)  # not what a link leads to
+    return stack.open("x")
 
 
 __all__ = ["Watchdog"]

@@ -123,7 +123,7 @@ class Search:
     @property
     def epochs(self) -> int:
         """Epochs that the journal has."""
-        if not (self.folder / "trials.jsonl").is_file():
+        if not (self.folder / "study.json").is_file():
             return 0
         return sum(event["event"] == "epoch" for event in self.study.events())
 

@@ -41,7 +41,8 @@ def begun(root: Path, shared: str, name: str = "one") -> Study:
 
 def told(study: Study, storage: Storage, event: str, trial: int, **fields: Any) -> None:
     """An event as the journal records it."""
-    storage.add(study.append(event, trial, **fields))
+    number = len(list(study.events()))
+    storage.add(study.append(event, trial, **fields), number)
 
 
 def epoch(study: Study, storage: Storage, number: int, **fields: Any) -> None:
@@ -237,3 +238,66 @@ def until(holds: Any) -> None:
 
 def test_what_is_not_there_is_no_error_to_remove(shared: str) -> None:
     remove(place(shared) / "nothing")
+
+
+def test_a_machine_whose_copy_is_old_takes_over_what_is_newer(tmp_path: Path, shared: str) -> None:
+    """It was refused once, when it had fetched the study already; what the other did since isn't overwritten."""
+    first = begun(tmp_path / "here", shared)
+    storage = Storage(first)
+    storage.publish()
+    told(first, storage, "start", 0, params={}, searched={})
+    epoch(first, storage, 1)
+    assert fetch("one", shared, tmp_path / "there")
+    for number in (2, 3):
+        epoch(first, storage, number)
+    second = Study.open("one", tmp_path / "there")
+    assert len(second.trial(0).epochs) == 1
+    Storage(second).catch_up()
+    same(second, first)
+    Storage(second).publish()
+    Storage(first).catch_up()
+    assert len(first.trial(0).epochs) == 3
+
+
+def test_copies_that_went_different_ways_are_not_mixed(tmp_path: Path, shared: str) -> None:
+    first = begun(tmp_path / "here", shared)
+    Storage(first).publish()
+    assert fetch("one", shared, tmp_path / "there")
+    second = Study.open("one", tmp_path / "there")
+    told(first, Storage(first), "start", 0, params={}, searched={})
+    second.append("start", 1, params={}, searched={})
+    with pytest.raises(StudyError, match="have gone different ways; move one of them away"):
+        Storage(second).catch_up()
+
+
+def test_events_keep_their_order_when_the_clock_is_set(
+    tmp_path: Path, shared: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = begun(tmp_path / "here", shared)
+    storage = Storage(study)
+    storage.publish()
+    told(study, storage, "start", 0, params={}, searched={})
+    for number, hours in enumerate((0, -1, 48, 0), start=1):
+        monkeypatch.setattr(time, "time_ns", lambda hours=hours: 10**18 + hours * 3600 * 10**9)
+        epoch(study, storage, number)
+    assert fetch("one", shared, tmp_path / "there")
+    same(Study.open("one", tmp_path / "there"), study)
+
+
+def test_a_driver_that_has_lost_the_study_writes_nothing_more_there(tmp_path: Path, shared: str, quick: None) -> None:
+    old = begun(tmp_path / "here", shared)
+    storage, lost = Storage(old), []
+    with storage.driven(lost.append):
+        storage.publish()
+        told(old, storage, "start", 0, params={}, searched={})
+        path = old.home / "driver.json"
+        path.write_text('{"driver": "another", "host": "b", "pid": 7, "beats": 1}')
+        until = time.monotonic() + 10
+        while not lost:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        told(old, storage, "end", 0, state="interrupted", reason="lost")
+        storage.publish()
+    assert fetch("one", shared, tmp_path / "there")
+    assert Study.open("one", tmp_path / "there").trial(0).state == "running", "as the other driver has it"
+    assert "process 7 on b has taken it over" in lost[0]
