@@ -14,6 +14,7 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,13 +57,18 @@ def prediction_rows(ids: Sequence[str], truth: Tensor, outputs: Tensor, space: L
         yield [name, space.emotion[label], space.emotion[guess], *map(repr, posteriors)]
 
 
-def predictions_csv(predictions: Predictions) -> str:
-    """The table of a lane's development predictions; attributes on the corpus's scale."""
-    space, truth, outputs = predictions.space, predictions.labels, predictions.outputs
-    if space.attributes:
-        truth, outputs = space.denormed(truth.double()), space.denormed(outputs.double())
+def predictions_csv(*predictions: Predictions) -> str:
+    """The table of a lane's development predictions, or of several lanes', one after the other.
+
+    Attributes are on the corpus's scale.
+    """
     text = io.StringIO(newline="")
-    csv.writer(text).writerows(prediction_rows(predictions.ids, truth, outputs, space))
+    for number, part in enumerate(predictions):
+        space, truth, outputs = part.space, part.labels, part.outputs
+        if space.attributes:
+            truth, outputs = space.denormed(truth.double()), space.denormed(outputs.double())
+        rows = prediction_rows(part.ids, truth, outputs, space)
+        csv.writer(text).writerows(islice(rows, min(number, 1), None))  # one header
     return text.getvalue()
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 CLEAN = "clean"
 """The condition of speech without added noise."""
+DEVIATION = "_std"
+"""Ends the name of a metric's deviation over the members of a trial, where a condition would stand."""
 
 
 def by_noise(conditions: Iterable[str]) -> list[str]:

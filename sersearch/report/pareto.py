@@ -12,7 +12,7 @@ from sersearch.errors import StudyError
 from sersearch.report.picture import Picture
 from sersearch.report.style import BLUE, RED, SOFT, grid, new_figure, plain
 from sersearch.report.summary import Summary, pretty
-from sersearch.study import TrialRecord
+from sersearch.study import SECONDS, TrialRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,12 +33,14 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def pareto_picture(summary: Summary) -> Picture:
-    """The objective against training time, and each two of several attributes' CCCs."""
+    """Each two of several objectives; of one, it against training time, and each two of several attributes' CCCs."""
     trials = summary.scored
     if len(trials) < 2:
         raise StudyError("one trial has a value; a front needs two or more")
     names = [f"dev_ccc_{name}" for name in summary.attributes] if len(summary.attributes) > 1 else []
-    pairs: list[tuple[str, str]] = [("seconds", summary.metric), *combinations(names, 2)]
+    pairs: list[tuple[str, str]] = [(SECONDS, summary.metric), *combinations(names, 2)]
+    if len(summary.objectives) > 1:  # training time as x
+        pairs = list(combinations(sorted(summary.objectives, key=lambda name: name != SECONDS), 2))
     pairs = list(islice(pairs, _MOST_PANELS))
     columns = min(3, len(pairs))
     rows = -(-len(pairs) // columns)
@@ -54,8 +56,9 @@ def pareto_picture(summary: Summary) -> Picture:
         "dominated: no other trial is at least as good in both figures and better in one. The ring is the best trial. "
         f"Training time is over all epochs, without preparation and waiting. {summary.provenance}"
     )
-    on = [str(line[2]) for line in table[1:] if line[0] == "seconds"]
-    alt = f"Pareto fronts; of {summary.label} against training time, the front is trials {', '.join(on)}"
+    on = [str(line[2]) for line in table[1:] if (line[0], line[1]) == pairs[0]]
+    against = "training time" if pairs[0][0] == SECONDS else pretty(pairs[0][0])
+    alt = f"Pareto fronts; of {pretty(pairs[0][1])} against {against}, the front is trials {', '.join(on)}"
     return Picture("pareto", "Pareto fronts", caption, figure, alt, table)
 
 
@@ -64,7 +67,7 @@ def _panel(axes: Axes, summary: Summary, trials: Sequence[TrialRecord], x: str, 
     known = {t.number: (a, b) for t in trials for a, b in [(_read(summary, t, x), _read(summary, t, y))]}
     places = {n: (a, b) for n, (a, b) in known.items() if a is not None and b is not None}
     shown = [t for t in trials if t.number in places]
-    sign = -1.0 if x == "seconds" else 1.0  # of seconds, fewer are better
+    sign = -1.0 if x == SECONDS else 1.0  # of seconds, fewer are better
     kept = front([(sign * places[t.number][0], places[t.number][1]) for t in shown])
     line = sorted(([t.number, *places[t.number]] for t in (shown[i] for i in kept)), key=lambda p: p[1:])
     for whole, marker, colour in ((True, "o", BLUE), (False, "^", SOFT)):
@@ -74,7 +77,7 @@ def _panel(axes: Axes, summary: Summary, trials: Sequence[TrialRecord], x: str, 
     if (best := places.get(summary.best.number)) is not None:
         axes.plot(*[[v] for v in best], "o", ms=12, mfc="none", mec="black", mew=1.6, zorder=5)
     grid(axes)
-    axes.set_xlabel("training time (s)" if x == "seconds" else plain(pretty(x)), fontsize=8)
+    axes.set_xlabel("training time (s)" if x == SECONDS else plain(pretty(x)), fontsize=8)
     axes.set_ylabel(plain(pretty(y)), fontsize=8)
     axes.tick_params(labelsize=7)
     return line
@@ -82,7 +85,7 @@ def _panel(axes: Axes, summary: Summary, trials: Sequence[TrialRecord], x: str, 
 
 def _read(summary: Summary, trial: TrialRecord, name: str) -> float | None:
     """A figure of the epoch that the trial's value is of."""
-    if name == "seconds":
+    if name == SECONDS:
         return trial.seconds
     if name == summary.metric:
         return summary.value(trial)

@@ -12,7 +12,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from sersearch.data.conditions import CLEAN, by_noise
+from sersearch.data.conditions import CLEAN, DEVIATION, by_noise
 from sersearch.errors import ConfigError, DataError, StudyError
 from sersearch.study import Study, TrialRecord
 
@@ -93,6 +93,12 @@ class Summary:
     def metric(self) -> str:
         """The metric's name, as in the trials' metrics."""
         return self.by or str(self._setting("objective", {}).get("metric", "objective"))
+
+    @property
+    def objectives(self) -> list[str]:
+        """The metrics that the study searched for."""
+        told = self.study.meta.get("objectives")
+        return [str(own.get("metric")) for own in told] if isinstance(told, list) else [self.metric]
 
     @property
     def label(self) -> str:
@@ -182,7 +188,9 @@ class Summary:
         found = {
             name.removeprefix(f"{self.metric}_"): name
             for name in self._metrics
-            if name.startswith(f"{self.metric}_") and not name.startswith(tuple(owners))
+            if name.startswith(f"{self.metric}_")
+            and not name.startswith(tuple(owners))
+            and not name.endswith(DEVIATION)
         }
         return {name: found[name] for name in by_noise(found)}
 

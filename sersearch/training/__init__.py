@@ -3,6 +3,18 @@
 from sersearch.training.engine import Engine, EpochResult, fit, pretrain
 from sersearch.training.environment import CPU_ENVIRONMENT
 from sersearch.training.lane import LaneState, Predictions
+from sersearch.training.members import Members, MembersState
 from sersearch.training.precision import Precision
 
-__all__ = ["CPU_ENVIRONMENT", "Engine", "EpochResult", "LaneState", "Precision", "Predictions", "fit", "pretrain"]
+__all__ = [
+    "CPU_ENVIRONMENT",
+    "Engine",
+    "EpochResult",
+    "LaneState",
+    "Members",
+    "MembersState",
+    "Precision",
+    "Predictions",
+    "fit",
+    "pretrain",
+]

@@ -34,7 +34,7 @@ from sersearch.training.epoch import (
     train_epoch,
     turn_of,
 )
-from sersearch.training.lane import Lane, LaneState, Predictions, Weights
+from sersearch.training.lane import Lane, LaneState, Predictions, Snapshot, Weights
 from sersearch.training.network import Network, Stack
 from sersearch.training.precision import Precision, set_up
 
@@ -93,9 +93,17 @@ class Engine:
         self._joined = 0
 
     def join(
-        self, config: Config, seed: int, epochs: int, state: LaneState | None = None, weights: Weights | None = None
+        self,
+        config: Config,
+        seed: int,
+        epochs: int,
+        state: LaneState | None = None,
+        weights: Weights | None = None,
+        joint: bool = False,
     ) -> int:
         """Add a lane; returns its number. `state` resumes it, `weights` (of :func:`pretrain`) start it.
+
+        Of a `joint` one the last epoch is kept as it was evaluated, for :meth:`last`.
 
         Raises :class:`DataError` when `state` is another configuration's or `weights` don't fit the model.
         """
@@ -117,6 +125,7 @@ class Engine:
                 _check_fit(weights, initial)
                 initial = network.place(weights)
             lane = Lane(config, seed, epochs, initial, network.slots(initial), network.place(initial))
+        lane.joint = joint
         self._joined += 1
         self._lanes[self._joined] = lane
         return self._joined
@@ -129,15 +138,23 @@ class Engine:
         """A checkpoint of a lane, as of its last epoch."""
         return self._lanes[lane].state(self.family.name)
 
-    def predictions(self, lane: int) -> Predictions:
-        """Development outputs of the lane's best epoch so far."""
+    def last(self, lane: int) -> Snapshot:
+        """A joint lane's last epoch."""
+        last = self._lanes[lane].last
+        assert last is not None
+        return last
+
+    def predictions(self, lane: int, at: Snapshot | None = None) -> Predictions:
+        """Development outputs of the lane's best epoch so far, or of the epoch `at`."""
         dev, space = self.data.dev, self.data.labels
         labels = torch.from_numpy(dev.labels_U[space.task])
-        return Predictions(list(dev.ids), labels, self._lanes[lane].best_outputs[space.task].cpu(), space)
+        outputs = self._lanes[lane].best_outputs if at is None else at.outputs
+        return Predictions(list(dev.ids), labels, outputs[space.task].cpu(), space)
 
-    def artifacts(self, lane: int) -> dict[str, bytes]:
-        """Pictures and tables of what the family gave the training segments in a lane's epochs."""
-        codes = {name: codes.numpy() for name, codes in self._lanes[lane].best_codes.items()}
+    def artifacts(self, lane: int, at: Snapshot | None = None) -> dict[str, bytes]:
+        """Pictures and tables of what the family gave the training segments in a lane's best epoch, or in that `at`."""
+        best = self._lanes[lane].best_codes if at is None else at.codes
+        codes = {name: codes.numpy() for name, codes in best.items()}
         return self.family.artifacts(self.data, codes, self._lanes[lane].watched) if codes else {}
 
     def done(self, lane: int) -> bool:

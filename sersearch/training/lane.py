@@ -50,6 +50,17 @@ class Best:
     weights: Weights
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """A lane as of one epoch."""
+
+    weights: Weights
+    outputs: dict[str, Tensor]
+    """What they predict of the development set, (U, C) or (U, A)."""
+    codes: dict[str, Tensor]
+    """What the family gave the training segments, (S,) int64 each."""
+
+
 @dataclass
 class Lane:
     """A configuration in training."""
@@ -71,6 +82,10 @@ class Lane:
     watched: list[dict[str, float]] = field(default_factory=list)
     """The metrics that came with them, by epoch."""
     progress: Progress = field(default_factory=Progress)
+    joint: bool = False
+    """Whether it isn't this lane alone that says which epoch is the best (`Members`)."""
+    last: Snapshot | None = None
+    """Of a joint lane, the last epoch, as it was evaluated: the schedule may bring back other weights."""
 
     def hyperparameters(self, rates: set[str]) -> dict[str, float]:
         """The lane hyperparameters, learning `rates` as the schedule has scaled them."""
@@ -89,6 +104,8 @@ class Lane:
         if problem:
             progress.done, progress.failed, progress.reason = True, True, problem
             return False
+        if self.joint:
+            self.last = Snapshot(_clone(self.weights), _clone(outputs), self.codes)
         best = progress.best_value is None or value > progress.best_value
         if best:
             progress.best_value, progress.best_epoch, progress.stale = value, progress.epoch, 0
@@ -193,7 +210,7 @@ class LaneState:
         plain["watched"] = self.watched
         plain["progress"] = dataclasses.asdict(self.progress)
         plain["bests"] = {metric: {"value": best.value, "epoch": best.epoch} for metric, best in self.bests.items()}
-        files = {f"{name}.safetensors": _safetensors(part) for name, part in parts.items()}
+        files = {f"{name}.safetensors": safetensors(part) for name, part in parts.items()}
         return files | {"state.json": json.dumps(plain, indent=2, allow_nan=False).encode()}
 
     def save(self, folder: Path) -> None:
@@ -209,7 +226,11 @@ class LaneState:
         Raises :class:`DataError`, with the file's name, when it isn't all there, was altered, or has no checksums
         (:mod:`sersearch.data.sums`): weights of which a bit was flipped would be read like any others.
         """
-        files = check_sums(folder)
+        return cls.read(check_sums(folder), folder)
+
+    @classmethod
+    def read(cls, files: Mapping[str, bytes], folder: Path) -> LaneState:
+        """From :meth:`files`, which lie in `folder`. Raises :class:`DataError` when they aren't a checkpoint's."""
         try:
             plain = json.loads(files["state.json"])
             best = load(files["model.safetensors"])
@@ -243,5 +264,6 @@ class LaneState:
             raise DataError(f"{folder}: not a checkpoint that can be read ({type(error).__name__}: {error})") from error
 
 
-def _safetensors(tensors: Mapping[str, Tensor]) -> bytes:
+def safetensors(tensors: Mapping[str, Tensor]) -> bytes:
+    """The content of a safetensors file."""
     return save({name: t.detach().cpu().contiguous() for name, t in tensors.items()})

@@ -11,7 +11,7 @@ import torch
 from sersearch.data.batches import SegmentView, TrainingData, training_data
 from sersearch.data.companions import Companion, Missing, without_missing
 from sersearch.data.joined import open_table
-from sersearch.data.protocols import Protocol
+from sersearch.data.protocols import Protocol, rotations
 from sersearch.data.table import FeatureTable
 from sersearch.families import get_family
 from sersearch.family import Config
@@ -25,7 +25,7 @@ def device() -> str:
     return "cpu"
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 def study_data(
     path: str,
     features: str,
@@ -60,9 +60,21 @@ def load_data(data: dict[str, Any], config: Config, family: str) -> TrainingData
     return study_data(*where, protocol, made.view(config), companions, data.get("missing", "skip"), data.get("cross"))
 
 
+def turns(meta: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A study's `data` section for each rotation of its protocol: itself, where there is one."""
+    section = dict(meta["data"])
+    rules = rotations(Protocol.from_dict(section["protocol"]))
+    return [section] if len(rules) == 1 else [{**section, "protocol": rule.to_dict()} for rule in rules]
+
+
+def seeds(meta: Mapping[str, Any]) -> list[int]:
+    """The seeds that a study trains each configuration with."""
+    return [meta["seed"] + n for n in range(meta["space"].get("repeats", 1))]
+
+
 def how(meta: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of an engine that say how a study computes."""
     return {"precision": meta.get("precision", "float32"), "compile": meta.get("compile")}
 
 
-__all__ = ["device", "how", "load_data", "study_data"]
+__all__ = ["device", "how", "load_data", "seeds", "study_data", "turns"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,22 +16,23 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from sersearch.data.atomic import write_json
+from sersearch.data.atomic import as_json
 from sersearch.data.batches import TrainingData
 from sersearch.data.companions import Companion, Missing, check_left, choose, complete
 from sersearch.data.joined import open_table
 from sersearch.data.leaks import check_leaks
 from sersearch.data.place import full_name, place
-from sersearch.data.protocols import Protocol, split_card
+from sersearch.data.protocols import Protocol, rotations, split_card
 from sersearch.data.table import FeatureTable
 from sersearch.errors import ConfigError, DataError, StudyError, one_of
 from sersearch.families import get_family
 from sersearch.family import Config
-from sersearch.study import STUDIES, Study
+from sersearch.study import SECONDS, STUDIES, Study
 from sersearch.training import CPU_ENVIRONMENT, Engine, Precision
-from sersearch.tuning.data import device, load_data
+from sersearch.tuning.data import device, load_data, turns
 from sersearch.tuning.notes import unlearnt
 from sersearch.tuning.space import SearchSpace, signature_count, signatures
+from sersearch.tuning.warm import WARM, taken, warm_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,8 @@ class TuneRequest:
     """The corpus that is tested, where it is another than `data`."""
     missing: Missing = "skip"
     """What becomes of utterances without a further input that the family takes, such as visual features."""
+    warm_start: tuple[str, ...] = ()
+    """Studies of which the sampler is told before it suggests anything: names in `root`, or folders."""
     name: str | None = None
     root: Path = STUDIES
     seed: int = 0
@@ -76,6 +79,8 @@ class DryRun:
     """Static signatures: trials of one signature can be trained as one model."""
     lanes: int | Literal["auto"]
     """Trials trained as one model, at most."""
+    members: int
+    """Times that each configuration is trained: seeds, in each rotation of the protocol."""
     train_segments: int
     dev_segments: int
     split: dict[str, Any]
@@ -90,13 +95,16 @@ class DryRun:
 def dry_run(request: TuneRequest) -> DryRun:
     """What `request` would run, with one configuration's first steps timed on its data. Writes nothing."""
     space = request.space
-    data, section, card = _data(request)
+    (data, *_), section, card = _data(request)
     config = space.config(space.paper_point() or space.middle())
     for name, value in CPU_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     # In a process of its own: the settings that trials have are read as a process starts.
     with ProcessPoolExecutor(1, get_context("spawn")) as child:
-        seconds, steps, size = child.submit(_cost, section, config, space.family, request.precision).result()
+        first = turns({"data": section})[0]
+        seconds, steps, size = child.submit(_cost, first, config, space.family, request.precision).result()
+    members = _members(request)
+    seconds, size = members * seconds, members * size
     trials = len(space.grid()) if space.method == "grid" else space.trials
     cores = request.concurrency or os.cpu_count() or 1
     return DryRun(
@@ -105,6 +113,7 @@ def dry_run(request: TuneRequest) -> DryRun:
         steps=steps,
         groups=signature_count(space),
         lanes=request.lanes,
+        members=members,
         train_segments=len(data.train),
         dev_segments=len(data.dev),
         split=card,
@@ -124,11 +133,23 @@ def _cost(section: dict[str, Any], config: Config, family: str, precision: Preci
     return seconds, steps, sum(t.numel() * t.element_size() for part in parts for t in part.values())
 
 
-def _data(request: TuneRequest) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    """Training data, the study's `data` section and the split card. Raises what is wrong with any of them."""
+def _members(request: TuneRequest) -> int:
+    """Times that each configuration is trained."""
+    return request.space.repeats * len(rotations(request.protocol))
+
+
+def _data(request: TuneRequest) -> tuple[list[TrainingData], dict[str, Any], dict[str, Any]]:
+    """Training data by rotation, the study's `data` section and the split card. Raises what is wrong with them."""
     space = request.space
+    if _members(request) > 1 and request.lanes != 1:
+        raise ConfigError(
+            f"--lanes {request.lanes}: each configuration is trained {_members(request)} times, which are lanes of one "
+            "model on a GPU as it is; leave --lanes out"
+        )
     table = open_table(request.data, space.features, request.cross)
-    protocol = request.protocol.split(table, request.target).protocol
+    rules = rotations(request.protocol)
+    applied = [rule.split(table, request.target).protocol for rule in rules]
+    protocol = request.protocol if len(rules) > 1 else applied[0]
     aux = None if request.aux is None else FeatureTable.open(request.aux, space.features)
     chosen = choose(table, get_family(space.family).companions)
     companions = {name: Companion.open(table, features) for name, features in chosen.items()}
@@ -147,22 +168,40 @@ def _data(request: TuneRequest) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         "missing": request.missing,
     }
     used = complete(companions) if request.missing == "skip" else None
-    check_leaks(protocol, table, request.target, used)
-    data = load_data(section, space.config(space.paper_point() or space.middle()), space.family)
+    for rule in applied:
+        check_leaks(rule, table, request.target, used)
+    point = space.config(space.paper_point() or space.middle())
+    datas = [load_data(turn, point, space.family) for turn in turns({"data": section})]
+    data = datas[0]
     if data.labels.task == "emotion" and len(data.labels.emotion) < 2:
         raise DataError(
             f"{table.root}: {request.target} has one class, {data.labels.emotion[0]}: nothing to tell apart"
         )
-    engine = Engine(get_family(space.family), data)
-    for point in signatures(space):
-        engine.check(space.config(point))
-    _objective(space, data)
+    if len({own.labels.emotion for own in datas}) > 1:
+        raise DataError(f"{table.root}: the folds of {protocol} have not the same classes; use fewer --dev-folds")
+    for engine in [Engine(get_family(space.family), own) for own in datas]:
+        for searched in signatures(space):
+            engine.check(space.config(searched))
+    _objectives(space, data)
     _check_used(space, data, request.target)
-    card = split_card(protocol, table, request.target, used)
+    card = _card(protocol, [split_card(rule, table, request.target, used) for rule in applied])
     if not card["parts"]["test"]["utterances"]:
         check_left(np.zeros(0), "test", companions)
     notes = card["notes"] + unlearnt(space, protocol) + _lacking(companions, request.missing)
-    return data, section, card | {"notes": notes}
+    return datas, section, card | {"notes": notes}
+
+
+def _card(protocol: Protocol, cards: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A protocol's split card from those of its rotations: its parts are the first one's, a note has the others'."""
+    first = cards[0]
+    if len(cards) == 1:
+        return first
+    who = "; ".join(f"{n}: {', '.join(card['parts']['dev']['speakers'])}" for n, card in enumerate(cards, 1))
+    note = f"Each configuration is trained {len(cards)} times, each fold developing in turn ({who}); parts are fold 1's"
+    leaks = [leak for card in cards for leak in card["leaks"]]
+    unique = [leak for n, leak in enumerate(leaks) if leak not in leaks[:n]]
+    own = {"protocol": protocol.to_dict(), "caption": str(protocol), "leaks": unique}
+    return first | own | {"notes": [note, *dict.fromkeys(note for card in cards for note in card["notes"])]}
 
 
 def _lacking(companions: Mapping[str, Companion], missing: Missing) -> list[str]:
@@ -181,18 +220,18 @@ def _check_used(space: SearchSpace, data: TrainingData, target: str) -> None:
         )
 
 
-def _objective(space: SearchSpace, data: TrainingData) -> str:
-    """The development metric that is searched for. Raises :class:`ConfigError` when the family has no such metric."""
+def _objectives(space: SearchSpace, data: TrainingData) -> list[dict[str, str]]:
+    """What is searched for. Raises :class:`ConfigError` when the family has no such development metric."""
     family, labels = get_family(space.family), data.labels
-    if space.objective is None:
-        return family.objective(labels)
+    if not space.objectives:
+        return [{"metric": family.objective(labels), "mode": "max"}]
     outputs: dict[str, torch.Tensor] = {labels.task: torch.zeros(1, data.dev.utterances, labels.outputs)}
     known = {task: torch.from_numpy(codes) for task, codes in data.dev.labels_U.items()}
     there = [f"dev_{name}" for name in family.metrics(outputs, known, labels)]
-    if space.objective.metric not in there:
-        problem = f"objective {space.objective.metric}: no such metric for this target"
-        raise ConfigError(f"{problem}; {one_of(space.objective.metric, there)}")
-    return space.objective.metric
+    for metric in (objective.metric for objective in space.objectives):
+        if metric not in (*there, SECONDS):
+            raise ConfigError(f"objective {metric}: no such metric for this target; {one_of(metric, there)}")
+    return [objective.model_dump() for objective in space.objectives]
 
 
 def check(request: TuneRequest) -> None:
@@ -207,21 +246,30 @@ def create(request: TuneRequest, uri: str) -> Study:
     space, name = request.space, request.name or f"{request.space.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     if space.method == "grid":
         space.grid()  # raises for a range without a step
-    data, section, card = _data(request)
-    study = Study.create(name, _meta(request, section, _objective(space, data), uri), request.root)
+    datas, section, card = _data(request)
+    objectives = _objectives(space, datas[0])
+    warm = taken(request.warm_start, request.root, space, objectives)
+    meta = _meta(request, section, objectives, uri) | {"warm_start": [start.told() for start in warm]}
+    card["notes"] += [start.note() for start in warm]
     import yaml
 
-    (study.folder / "space.yaml").write_text(yaml.safe_dump(study.meta["space"], sort_keys=False), "utf-8")
-    write_json(study.folder / "split.json", card)
-    write_json(study.folder / "context.json", data.context())
+    contexts = [data.context() for data in datas]
+    context = contexts[0] | ({"rotations": contexts} if len(contexts) > 1 else {})
+    files = {"split.json": as_json(card), "context.json": as_json(context)}
+    files["space.yaml"] = yaml.safe_dump(meta["space"], sort_keys=False)
+    if warm:
+        files[WARM] = warm_text(warm)
+    study = Study.create(name, meta, request.root, files)
     return study
 
 
-def _meta(request: TuneRequest, section: Mapping[str, Any], metric: str, uri: str) -> dict[str, Any]:
+def _meta(
+    request: TuneRequest, section: Mapping[str, Any], objectives: Sequence[Mapping[str, str]], uri: str
+) -> dict[str, Any]:
     """What study.json says of a search."""
     from sersearch import __version__
     from sersearch.provenance import git_commit, versions
-    from sersearch.tracking import redact
+    from sersearch.redaction import redact_uri
 
     space = request.space
     return {
@@ -236,14 +284,15 @@ def _meta(request: TuneRequest, section: Mapping[str, Any], metric: str, uri: st
         "trials": len(space.grid()) if space.method == "grid" else space.trials,
         "epochs": space.epochs,
         "family": space.family,
-        "objective": {"metric": metric, "mode": "max"},
+        "objective": dict(objectives[0]),
+        "objectives": [dict(objective) for objective in objectives],
         "lanes": request.lanes,
         "precision": request.precision,
         "compile": request.compile,
         "epoch_limit": request.epoch_limit,
         "storage": None if request.storage is None else full_name(place(request.storage)),
         "data": dict(section),
-        "tracking": {"uri": redact(uri), "experiment_id": None, "run_id": None},
+        "tracking": {"uri": redact_uri(uri), "experiment_id": None, "run_id": None},
         "state": "running",
     }
 
@@ -254,11 +303,17 @@ def check_same(study: Study, request: TuneRequest) -> None:
     How it is run (lanes, compilation, limits) stays as it was begun.
     """
     _, section, _ = _data(request)
-    asked = _meta(request, section, study.meta["objective"]["metric"], "")
-    if request.space.objective is not None:
-        asked["objective"] = {"metric": request.space.objective.metric, "mode": "max"}
+    objectives = [objective.model_dump() for objective in request.space.objectives] or [study.meta["objective"]]
+    asked = _meta(request, section, objectives, "")
+    # A study of an earlier version doesn't name what was added since.
+    known = {**study.meta, "space": SearchSpace.model_validate(study.meta["space"]).model_dump(mode="json")}
     compared = ("space", "seed", "objective", "precision", "storage", "data")
-    differences = [line for name in compared for line in _differences(study.meta[name], asked[name], name)]
+    differences = [line for name in compared for line in _differences(known[name], asked[name], name)]
+    differences += _differences(
+        [start["name"] for start in study.meta.get("warm_start", [])],
+        [Study.open(name, request.root).name for name in request.warm_start],
+        "warm_start",
+    )
     if differences:
         raise StudyError(
             f"study {study.name} exists and is another search: {'; '.join(differences)}. `--resume {study.name}` goes "

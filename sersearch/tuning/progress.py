@@ -15,9 +15,9 @@ from rich.live import Live as RichLive
 from rich.markup import escape
 from rich.table import Table
 
-from sersearch.data.conditions import CLEAN, by_noise
+from sersearch.data.conditions import CLEAN, DEVIATION, by_noise
 from sersearch.errors import printable
-from sersearch.study import STUDIES, Study, TrialRecord
+from sersearch.study import SECONDS, STUDIES, Study, TrialRecord
 from sersearch.tuning.plan import DryRun, TuneRequest
 from sersearch.tuning.space import SearchSpace
 
@@ -64,7 +64,7 @@ class Live:
             return
         if event == "log":
             if self._verbose:
-                self._console.print(printable(log_line(trial, fields)), highlight=False, markup=False)
+                self._console.print(printable(log_line(trial, fields)), soft_wrap=True, highlight=False, markup=False)
             return
         if event == "start":
             known = self._trials.get(trial)
@@ -143,7 +143,11 @@ def summary(study: Study) -> None:
         print(printable(f"Warning: {warning}"))
     best = study.best()
     chance = f" (chance {1 / len(classes):.3f})" if classes and metrics[0] == "dev_ua" else ""
-    print(f"Best: trial {best.number}, {_values(best)}: development {label(metrics[0])} {figure(best.value)}{chance}")
+    spread = _at_best(best).get(metrics[0] + DEVIATION)
+    value = figure(best.value) + ("" if spread is None else f" ± {spread:.3f}")
+    print(f"Best: trial {best.number}, {_values(best)}: development {label(metrics[0])} {value}{chance}")
+    if len(study.objectives) > 1:
+        _print_front(study)
     several = attributes if len(attributes) > 1 else []
     for line in [*_in_noise(best, metrics, attributes), *(_winner(study, name) for name in several)]:
         print(printable(f"  {line}"))
@@ -152,6 +156,11 @@ def summary(study: Study) -> None:
         print(f"The demo corpus is synthetic: this shows that everything runs, not how well {what}.")
     parent = study.folder.parent
     place = "" if parent.resolve() == STUDIES.resolve() else f" --studies {shlex.quote(str(parent))}"
+    if study.meta.get("state", "finished") != "finished":
+        over = f"{sum(not t.unfinished for t in trials)} of {study.meta['trials']} trials are over"
+        print(f"{over}: `sersearch tune --resume {study.folder}` runs the others")
+    elif any(t.state == "failed" for t in trials):
+        print(f"`sersearch tune --retry-failed {study.folder}` runs failed trials again")
     print("Next:")
     uri = study.meta["tracking"]["uri"]
     print(f"  {uri} in a browser" if uri.startswith("http") else f"  mlflow ui --backend-store-uri {shlex.quote(uri)}")
@@ -187,6 +196,15 @@ def _add_columns(table: Table, names: list[str]) -> None:
         table.add_column(heading, justify="left" if last else "right", overflow="fold", no_wrap=last)
 
 
+def _print_front(study: Study) -> None:
+    """The trials that no other one is better than by all of several objectives."""
+    names = [objective["metric"] for objective in study.objectives]
+    print(f"Not dominated, by {', '.join(map(label, names))}:")
+    for trial in study.pareto():
+        values = ", ".join(figure(value) for value in trial.values(names) or ())
+        print(printable(f"  trial {trial.number}, {_values(trial)}: {values}"))
+
+
 def _winner(study: Study, attribute: str) -> str:
     """The best point for one of several attributes: one search has a winner for each (TASLP 2020, section IV-D)."""
     best = study.best(f"dev_ccc_{attribute}")
@@ -200,7 +218,7 @@ def _in_noise(best: TrialRecord, metrics: list[str], attributes: list[str]) -> I
     by_condition: dict[str, list[str]] = {}
     for name, value in _at_best(best).items():
         of = max((n for n in names if name.startswith(f"{n}_")), key=len, default=None)
-        if of in metrics and name not in names:
+        if of in metrics and name not in names and not name.endswith(DEVIATION):
             by_condition.setdefault(name.removeprefix(f"{of}_"), []).append(f"{label(of)} {figure(value)}")
     what = "a part of what was selected by" if CLEAN in by_condition else "which was not selected by"
     for condition in by_noise(by_condition):
@@ -209,6 +227,8 @@ def _in_noise(best: TrialRecord, metrics: list[str], attributes: list[str]) -> I
 
 def label(metric: str) -> str:
     """A development metric in a reader's words: dev_ccc_valence is CCC valence."""
+    if metric == SECONDS:
+        return "training time (s)"
     name, _, of = metric.removeprefix("dev_").partition("_")
     return f"{name.upper()} {of.replace('_', ' ')}".rstrip()
 
@@ -258,6 +278,8 @@ def show_dry_run(request: TuneRequest, plan: DryRun) -> None:
     print(f"segments    {plan.train_segments} for training, {plan.dev_segments} for development")
     print(f"labels      {labelled} labelled and {unlabelled} unlabelled utterances for training")
     print(f"lanes       {request.lanes} on each GPU or core")
+    if plan.members > 1:
+        print(f"members     {plan.members} of each trial: the seeds, in each development fold; times are for all")
     print(f"groups      {plan.groups} static ({'all trials' if plan.groups == 1 else 'trials of one'} share shapes)")
     print(f"time        {plan.epoch_seconds:.1f} s an epoch and core; at most {duration(plan.longest_hours * 3600)}")
     print(f"disk        about {plan.disk_bytes / 2**20:.0f} MiB for checkpoints and artifacts")

@@ -25,6 +25,7 @@ from sersearch.study import TrialRecord
 from sersearch.tuning.client import Order
 from sersearch.tuning.leaving import Leaving
 from sersearch.tuning.space import SearchSpace, is_integer
+from sersearch.tuning.warm import WarmTrial, best_points, read_warm
 
 MOST_ATTEMPTS = 1000
 """Points that are drawn for one trial until one keeps the space's constraint."""
@@ -34,13 +35,23 @@ CHOSEN_ATTEMPTS = 10
 breaks it again and again. The others it draws from all that it holds to be good."""
 
 
+def population(budget: int) -> int:
+    """Trials of a generation of NSGA-II: Optuna's 50, and no more than a quarter of the budget, of 4 at least."""
+    return max(4, min(50, budget // 4))
+
+
 def startup_trials(budget: int) -> int:
     """Random trials before TPE begins to model: Optuna's 10, and no more than a quarter of a small budget."""
     return max(2, min(10, budget // 4))
 
 
 def most_at_once(space: SearchSpace) -> int:
-    """Trials that TPE may have running at a time: a quarter of the budget, or it would choose most of them blindly."""
+    """Trials that may be running at a time.
+
+    For TPE a quarter of the budget, or it would choose most of them blindly, and for NSGA-II a generation.
+    """
+    if space.method == "nsga2":
+        return population(space.trials)
     return max(startup_trials(space.trials), space.trials // 4)
 
 
@@ -66,7 +77,37 @@ def _told(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, list) else value
 
 
-def _mirror(folder: Path) -> optuna.Study:
+class _Nsga2(optuna.samplers.NSGAIISampler):  # type: ignore[misc]
+    """NSGA-II (Deb et al., 2002) for one trial, as a function of the seed and of the trials before it.
+
+    A trial's generation follows from its number. Optuna's own remembers generations and parents beside the trials.
+    """
+
+    def __init__(self, size: int, seed: int, number: int, warm: int) -> None:
+        """`size` of a generation; the study's first `warm` trials, told from elsewhere, are the first one's parents."""
+        super().__init__(population_size=size, seed=seed)
+        self._size, self._number, self._warm = size, number, warm
+
+    def get_trial_generation(self, study: optuna.Study, trial: Any) -> int:
+        """Counted from 0."""
+        return self._number // self._size
+
+    def get_population(self, study: optuna.Study, generation: int) -> list[Any]:
+        """The generation's trials that are complete; those from elsewhere are generation -1."""
+        first = self._warm + generation * self._size if generation >= 0 else 0
+        complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+        return [t for t in complete if first <= t.number < self._warm + (generation + 1) * self._size]
+
+    def get_parent_population(self, study: optuna.Study, generation: int) -> list[Any]:
+        """The best of all before the generation; none where there are too few to be crossed."""
+        best: list[Any] = []
+        for before in range(-1, generation):
+            pool = self.get_population(study, before) + best
+            best = self._elite_population_selection_strategy(study, pool) if pool else []
+        return best if len(best) >= 2 else []
+
+
+def _mirror(folder: Path, directions: list[str]) -> optuna.Study:
     """An empty study in `optuna.log`, for optuna-dashboard. Only written: the search itself runs in memory."""
     path = folder / "optuna.log"
     # A kill may leave the lock that Optuna takes to write, and without the file it waits for it for ever. The study is
@@ -76,7 +117,7 @@ def _mirror(folder: Path) -> optuna.Study:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
-    return optuna.create_study(study_name=folder.name, direction="maximize", storage=storage)
+    return optuna.create_study(study_name=folder.name, directions=directions, storage=storage)
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]
@@ -85,6 +126,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     ASHA-stopped trials are told as PRUNED with their values by epoch, which TPE ranks below complete ones. Failed ones
     are FAIL in `optuna.log`; the sampler, which would pass over a FAIL and go there again, has them as PRUNED without a
     value, below all others. Trial 0 is the family's default, the paper's configuration, when it lies in the space.
+    Trials of other studies (`warm.jsonl`) are told to the sampler before, and the best of each study is suggested next.
     """
 
     def __init__(
@@ -104,34 +146,74 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self.budget = len(self._grid) if self._grid is not None else space.trials
         """Trials in all, earlier ones included."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.study = optuna.create_study(study_name=folder.name, direction="maximize")
-        self._mirror = _mirror(folder)
+        several = space.objectives if len(space.objectives) > 1 else ()
+        self._metrics = [objective.metric for objective in several]
+        self._directions = ["minimize" if o.mode == "min" else "maximize" for o in several] or ["maximize"]
+        self.study = optuna.create_study(study_name=folder.name, directions=self._directions)
+        self._mirror = _mirror(folder, self._directions)
+        warm = read_warm(folder)
+        self._warm = len(warm)
+        """Of the study's trials those that are not ours: our numbers begin behind them."""
+        self.study.add_trials([self._told_elsewhere(trial) for trial in warm])
+        first = space.paper_point()
+        self._opening = [first] * (first is not None) + [point for point in best_points(warm) if point != first]
         self._unfinished: deque[TrialRecord] = deque()
         self._numbers: dict[str, int] = {}
-        self._values: dict[int, dict[int, float]] = {}
+        self._epochs: dict[int, dict[int, Mapping[str, Any]]] = {}
         self._under_way: set[int] = set()
         self._failed: set[int] = set()
         self._tries: Counter[int] = Counter()
         for record in history:
             # Trials start in parallel: one may be killed before the journal knows it, but not the next.
-            for number in range(len(self.study.get_trials(deepcopy=False)), record.number):
+            for number in range(self._count, record.number):
                 self._unfinished.append(TrialRecord(number, {}, self._ask(number)))
             self._remember(record)
         if retry:
             self._unfinished = deque(record for record in self._unfinished if record.state == "failed")
 
+    @property
+    def _count(self) -> int:
+        """Our trials so far."""
+        return len(self.study.get_trials(deepcopy=False)) - self._warm
+
+    def _told_elsewhere(self, trial: WarmTrial) -> optuna.trial.FrozenTrial:
+        complete = trial.state == "complete"
+        return create_trial(
+            state=TrialState.COMPLETE if complete else TrialState.PRUNED,
+            params={name: _told(value) for name, value in trial.searched.items()},
+            distributions=self._distributions,
+            values=list(trial.values) if complete else None,
+            intermediate_values={} if self._metrics else trial.epochs,
+        )
+
+    def _by_epoch(self, number: int) -> dict[int, float]:
+        """A trial's values by epoch; none where there are several objectives, as Optuna takes none then."""
+        known = {} if self._metrics else self._epochs[number]
+        return {epoch: float(event["value"]) for epoch, event in known.items()}
+
+    def _outcome(self, number: int) -> list[float] | None:
+        """What a complete trial is told with; None where it lacks one of several objectives."""
+        if not self._metrics:
+            return [max(self._by_epoch(number).values())]
+        epochs = [dict(event) for _, event in sorted(self._epochs[number].items())]
+        values = TrialRecord(number, {}, {}, epochs=epochs).values(self._metrics)
+        return None if values is None else list(values)
+
     def _remember(self, record: TrialRecord) -> None:
-        values = {e["epoch"]: float(e["value"]) for e in record.epochs if e["value"] is not None}
-        self._values[record.number] = values
+        number = record.number
+        self._epochs[number] = {e["epoch"]: e for e in record.epochs if e["value"] is not None}
         states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
         again = record.unfinished or (self._retry and record.state == "failed")
         state = TrialState.RUNNING if again else states[record.state]
+        values = self._outcome(number) if state == TrialState.COMPLETE else None
+        if state == TrialState.COMPLETE and values is None:
+            state = TrialState.FAIL
         trial = create_trial(
             state=state,
             params={name: _told(value) for name, value in record.searched.items()},
             distributions=self._distributions,
-            value=record.value if state == TrialState.COMPLETE else None,
-            intermediate_values=values,
+            values=values,
+            intermediate_values=self._by_epoch(number),
         )
         self._mirror.add_trial(trial)
         if state in (TrialState.FAIL, TrialState.RUNNING):
@@ -150,7 +232,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         if self._unfinished:
             record = self._unfinished.popleft()
             return self._config(trial_id, record)
-        number = len(self.study.get_trials(deepcopy=False))
+        number = self._count
         if self._retry or number >= self.budget:
             return None if self._under_way else Searcher.FINISHED  # one of those may come again
         return self._config(trial_id, TrialRecord(number, {}, self._ask(number)))
@@ -175,7 +257,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     @property
     def left(self) -> int:
         """Trials to run: new and unfinished ones."""
-        new = 0 if self._retry else self.budget - len(self.study.get_trials(deepcopy=False))
+        new = 0 if self._retry else self.budget - self._count
         return max(new, 0) + len(self._unfinished)
 
     @property
@@ -184,17 +266,21 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         return len(self._unfinished)
 
     def _ask(self, number: int) -> dict[str, Any]:
-        paper = self.space.paper_point() if number == 0 and self._grid is None else None
-        fixed = self._grid[number] if self._grid is not None else paper
+        opening = self._opening[number : number + 1]
+        fixed = self._grid[number] if self._grid is not None else next(iter(opening), None)
         if fixed is None and self.space.constraint is not None:
             fixed = self._feasible(number)
         if fixed is not None:
             self.study.enqueue_trial({name: _told(value) for name, value in fixed.items()})
         self.study.sampler = self._seeded(number)
         trial = self._asked(self.study)
-        self._mirror.add_trial(self.study.get_trials(deepcopy=False)[number])
-        self._values[number] = {}
+        self._mirror.add_trial(self._own(number))
+        self._epochs[number] = {}
         return self._point(trial)
+
+    def _own(self, number: int) -> optuna.trial.FrozenTrial:
+        """Our trial `number` in the study."""
+        return self.study.get_trials(deepcopy=False)[self._warm + number]
 
     def _asked(self, study: optuna.Study) -> optuna.Trial:
         with warnings.catch_warnings():
@@ -210,7 +296,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         They are asked of a copy of the study, so that it holds what was run alone. Raises :class:`ConfigError` when
         none of many keeps it.
         """
-        copy = optuna.create_study(direction="maximize")
+        copy = optuna.create_study(directions=self._directions)
         copy.add_trials(self.study.get_trials(deepcopy=False))
         for attempt in range(MOST_ATTEMPTS):
             copy.sampler = self._seeded(number, attempt)
@@ -233,6 +319,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     def _seeded(self, number: int, attempt: int = 0) -> optuna.samplers.BaseSampler:
         """The sampler of trial `number`, seeded by it, the search's seed and which attempt this is."""
         seed = int(np.random.SeedSequence([self.seed, number, attempt]).generate_state(1)[0])
+        if self.space.method == "nsga2":
+            return _Nsga2(population(self.budget), seed, number, self._warm)
         if self.space.method != "tpe":
             return optuna.samplers.RandomSampler(seed=seed)
         with warnings.catch_warnings():
@@ -251,7 +339,18 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Remember an epoch's value."""
         if not result["failed"]:
-            self._values[result["trial"]][result["epoch"]] = float(result["value"])
+            self._note(result)
+
+    def _note(self, result: Mapping[str, Any]) -> None:
+        """Keep what an epoch is compared by. Of one that is trained again the first figures stand, as in the journal:
+        its time is another one.
+        """
+        # Tune has made `metrics/dev_ua` of what was reported as metrics, dev_ua.
+        found = {name: result.get(f"metrics/{name}") for name in self._metrics}
+        told = {"epoch": result["epoch"], "value": result["value"], "metrics": found, "seconds": result.get("seconds")}
+        known = self._epochs[result["trial"]]
+        if not self._metrics or result["epoch"] not in known:
+            known[result["epoch"]] = told
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         """Tell the study how the trial ended; none is left running.
@@ -260,25 +359,25 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         """
         number = self._numbers[trial_id]
         self._under_way.discard(number)
-        values = self._values[number]
         reported = result is not None and not result.get("failed", True)
         if result is not None and reported:
-            values[result["epoch"]] = float(result["value"])
-        if self.study.get_trials(deepcopy=False)[number].state.is_finished():
+            self._note(result)
+        if self._own(number).state.is_finished():
             return
-        if error or result is None or not reported:
+        by_itself = reported and result is not None and result["done_by_itself"]
+        values = self._outcome(number) if by_itself else None
+        if error or not reported or (by_itself and values is None):
             self._failed.add(number)
             return
-        by_itself = result["done_by_itself"]
-        end = {"values": max(values.values())} if by_itself else {"state": TrialState.PRUNED}
-        for study in (self.study, self._mirror):
-            _tell(study, number, values, **end)
+        end = {"values": values} if by_itself else {"state": TrialState.PRUNED}
+        for study, place in ((self.study, self._warm + number), (self._mirror, number)):
+            _tell(study, place, self._by_epoch(number), **end)
 
     def _tell_failed(self) -> None:
         """Tell the study of failed trials, once it is sure that they aren't to come again."""
         for number in sorted(self._failed):
-            self.study.tell(number, state=TrialState.PRUNED)
-            _tell(self._mirror, number, self._values[number], state=TrialState.FAIL)
+            self.study.tell(self._warm + number, state=TrialState.PRUNED)
+            _tell(self._mirror, number, self._by_epoch(number), state=TrialState.FAIL)
         self._failed.clear()
 
     def save(self, checkpoint_path: str) -> None:

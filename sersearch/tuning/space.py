@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainSerializer,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 from yaml.composer import ComposerError
 
 import search_spaces
@@ -19,9 +29,10 @@ from sersearch.data.targets import TARGETS
 from sersearch.errors import ConfigError, one_of
 from sersearch.families import family_names, get_family
 from sersearch.family import Config, Family
+from sersearch.study import SECONDS
 
 SPACES = Path(search_spaces.__file__).parent
-Method = Literal["grid", "random", "tpe"]
+Method = Literal["grid", "random", "tpe", "nsga2"]
 MOST_VALUES = 10_000
 """A step that makes more values than this is a mistake."""
 MOST_POINTS = 1_000_000
@@ -144,10 +155,19 @@ class Constraint:
 
 
 class Objective(_Strict):
-    """The development metric that is searched for."""
+    """A development metric that is searched for or, beside one, `seconds`, the training time; the less, the better."""
 
     metric: str
-    mode: Literal["max"] = "max"
+    mode: Literal["max", "min"] = "max"
+
+
+def _number(objective: Any) -> str:
+    return "several" if isinstance(objective, (list, tuple)) else "one"
+
+
+Objectives = Annotated[
+    Annotated[Objective, Tag("one")] | Annotated[tuple[Objective, ...], Tag("several")], Discriminator(_number)
+]
 
 
 class Pruning(_Strict):
@@ -180,15 +200,24 @@ class SearchSpace(_Strict):
     """What points must keep: a search neither lists nor proposes others."""
     target: str | None = None
     """What is predicted unless `--target` says otherwise; None: emotion."""
-    objective: Objective | None = None
-    """None: the family's own for the target."""
+    objective: Objectives | None = None
+    """None: the family's own for the target. Of several, the first says which epoch of a trial is the best."""
     method: Method = "tpe"
     pruning: Pruning = Pruning()
     trials: int = Field(ge=1)
     epochs: int = Field(ge=1)
+    repeats: int = Field(default=1, ge=1)
+    """Seeds that each configuration is trained with: its figures are their means."""
     time: str
     """How long it takes, for people."""
     demo: Demo = Demo()
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What is searched for; nothing where that is left to the family."""
+        if self.objective is None or isinstance(self.objective, Objective):
+            return () if self.objective is None else (self.objective,)
+        return self.objective
 
     def config(self, searched: Mapping[str, Any]) -> Config:
         """The configuration of a trial. Raises :class:`ConfigError`."""
@@ -324,7 +353,7 @@ def _checked(content: Mapping[str, Any], source: str) -> SearchSpace:
 
 def _sentence(error: Any) -> str:
     """A pydantic error in our words."""
-    where = ".".join(str(part) for part in error["loc"])
+    where = ".".join(str(part) for part in error["loc"] if part not in ("one", "several"))
     if error["type"] == "extra_forbidden":
         scope: Any = SearchSpace
         if error["loc"][0] == "search":
@@ -351,10 +380,7 @@ def _problems(space: SearchSpace) -> list[str]:
         )
     if not space.search:
         problems.append("search: empty; name at least one hyperparameter")
-    if space.objective is not None and not space.objective.metric.startswith("dev_"):
-        problems.append(
-            f"objective.metric: expected a development metric, such as dev_ua or dev_ccc, not {space.objective.metric}"
-        )
+    problems += _objective_problems(space)
     if space.target is not None and space.target not in TARGETS:
         problems.append(f"target: {space.target!r} is unknown; {one_of(space.target, TARGETS)}")
     for part, values in (("fixed", space.fixed), ("demo.fixed", space.demo.fixed)):
@@ -370,6 +396,30 @@ def _problems(space: SearchSpace) -> list[str]:
         problems += _unkept(space, family)
     if space.pruning.kind == "asha" and space.pruning.grace_epochs > space.epochs:
         problems.append(f"pruning.grace_epochs: {space.pruning.grace_epochs} is more than epochs, {space.epochs}")
+    return problems
+
+
+def _objective_problems(space: SearchSpace) -> list[str]:
+    """What is wrong with what is searched for, or with how."""
+    several, problems = len(space.objectives) > 1, []
+    for objective in space.objectives:
+        metric, mode = objective.metric, objective.mode
+        timed = metric == SECONDS and several and objective is not space.objectives[0]
+        if not metric.startswith("dev_") and not timed:
+            problems.append(f"objective.metric: expected a development metric, such as dev_ua or dev_ccc, not {metric}")
+        elif (mode == "min") != timed:
+            rule = "the less, the better: mode min" if timed else "the more, the better: mode max"
+            problems.append(f"objective.mode: of {metric}, {rule}, not {mode}")
+    if isinstance(space.objective, tuple) and not several:
+        problems.append("objective: a list of one or none; name two or more, or one that is no list")
+    if len({objective.metric for objective in space.objectives}) < len(space.objectives):
+        problems.append("objective: names one twice; leave one of them out")
+    if several and space.method == "tpe":
+        problems.append("method: several objectives are searched for by nsga2, random or grid, not by tpe")
+    if several and space.pruning.kind != "none":
+        problems.append("pruning: ASHA goes by one objective, and there are several; write pruning: {kind: none}")
+    if not several and space.method == "nsga2":
+        problems.append("method: nsga2 is for several objectives; name them, or choose tpe, random or grid")
     return problems
 
 

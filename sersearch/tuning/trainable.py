@@ -7,11 +7,12 @@ import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from filelock import FileLock
@@ -30,12 +31,13 @@ from sersearch.families import get_family
 from sersearch.family import Config
 from sersearch.logs import gathered
 from sersearch.predictions import PREDICTIONS, predictions_csv
-from sersearch.training import Engine, EpochResult, LaneState, pretrain
+from sersearch.training import Engine, EpochResult, LaneState, Members, MembersState, Predictions, pretrain
 from sersearch.tuning.client import REPORT, MachineError, Order, Shared, failure, report, retried, write_files
-from sersearch.tuning.data import device, how, load_data
+from sersearch.tuning.data import device, how, load_data, seeds, turns
 from sersearch.tuning.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 PRETRAINED = "model.safetensors"
 """In a folder of pre-trained weights."""
@@ -52,30 +54,81 @@ def train(config: Order, shared: Shared) -> None:
     last = 0
     with gathered() as logged:
         try:
-            for result, engine in _epochs(config, shared):
+            for result, files in _epochs(config, shared):
                 last = result.epoch
-                _report(config["trial"], result, engine, logged.fetch())
+                _report(config["trial"], result, files, logged.fetch())
         except Exception as error:
             log.error("epoch %d failed", last + 1, exc_info=error)
             tune.report(failure(config["trial"], last + 1, error, logged.fetch()))
 
 
-def _epochs(config: Order, shared: Shared) -> Iterator[tuple[EpochResult, Engine]]:
-    start = begin({**config, "checkpoints": retried(config["checkpoints"])}, shared, device())
-    engine = start.engine()
-    lane = start.join(engine)
-    log.info("trains on %s", start.device)
-    if start.last is not None:
-        yield replace(start.last, lane=lane), engine
-    watchdog, stack = Watchdog(shared["epoch_limit"]), stack_file(shared, config["trial"])
-    epochs = engine.epochs()
+Files = Callable[[Mapping[str, Any]], dict[str, bytes]]
+"""Makes the files of a checkpoint that Tune is told with."""
+
+
+def _epochs(config: Order, shared: Shared) -> Iterator[tuple[EpochResult, Files]]:
+    order = {**config, "checkpoints": retried(config["checkpoints"])}
+    last, epochs, files = (_several if is_several(shared) else _alone_in)(order, shared)
+    if last is not None:
+        yield last, files
+    watchdog, stack = _watchdog(shared["home"], shared["epoch_limit"]), stack_file(shared, config["trial"])
     while True:
         with watchdog.epoch(stack):
             result = next(epochs, None)
         if result is None:
             return
-        assert result.lane == lane
-        yield result, engine
+        yield result, files
+
+
+def _alone_in(order: Order, shared: Shared) -> tuple[EpochResult | None, Iterator[EpochResult], Files]:
+    """A trial of one training, the only lane of an engine: its last epoch, if it is told again, and those to come."""
+    start = begin(order, shared, device())
+    engine = start.engine()
+    lane = start.join(engine)
+    log.info("trains on %s", start.device)
+    last = None if start.last is None else replace(start.last, lane=lane)
+    return last, engine.epochs(), partial(checkpoint_files, engine, lane)
+
+
+def is_several(shared: Shared) -> bool:
+    """Whether a trial has several members, seeds or rotations, and its figures are their means."""
+    return len(turns(shared)) * len(seeds(shared)) > 1
+
+
+def _several(order: Order, shared: Shared) -> tuple[EpochResult | None, Iterator[EpochResult], Files]:
+    """The same of a trial with several members."""
+    family, where = get_family(shared["family"]), device()
+    own = family.config.from_dict(order["params"])
+    datas = [_data(section, own, shared["family"]) for section in turns(shared)]
+    metric = shared["objective"]["metric"]
+    engines = [Engine(family, data, where, objective=metric, **how(shared)) for data in datas]
+    state, last = _members_known(place(shared["home"]), order["checkpoints"])
+    weights: list[dict[str, torch.Tensor] | None] = []
+    if state is None and shared["data"]["aux"] is not None:
+        for rotation, data in enumerate(datas):
+            turn = rotation if len(datas) > 1 else None
+            weights += [pretrained({**shared, "seed": seed}, own, data, where, turn) for seed in seeds(shared)]
+    members = Members(engines, own, seeds(shared), shared["space"]["epochs"], state, weights)
+    log.info("trains %d members on %s", len(engines) * len(seeds(shared)), where)
+
+    def epochs() -> Iterator[EpochResult]:
+        while not members.done:
+            yield (result := members.epoch())
+            if result.failed:
+                return
+
+    return last, epochs(), partial(_members_files, members)
+
+
+def _members_known(home: Path, names: list[str]) -> tuple[MembersState | None, EpochResult | None]:
+    """What :func:`_known` finds, of several members."""
+    return _newest(home, names, MembersState.load, lambda state: state.epoch, lambda state: state.done)
+
+
+@lru_cache(maxsize=4)
+def _watchdog(home: str, limit: float | None) -> Watchdog:
+    """One for all trials of a study in this process: each knows how long those before it took."""
+    return Watchdog(limit)
 
 
 def stack_file(shared: Shared, trial: int) -> Path | None:
@@ -116,7 +169,7 @@ class Start:
 def begin(config: Order, shared: Shared, where: str) -> Start:
     """Read what the trainable's `config` names. Raises what is wrong with it."""
     own = get_family(shared["family"]).config.from_dict(config["params"])
-    data = _data(shared, own)
+    data = _data(shared["data"], own, shared["family"])
     state, last = _known(place(shared["home"]), config["checkpoints"])
     weights = None
     if state is None and shared["data"]["aux"] is not None:
@@ -124,12 +177,11 @@ def begin(config: Order, shared: Shared, where: str) -> Start:
     return Start(shared, own, data, state, last, weights, where)
 
 
-def _data(shared: Shared, config: Config) -> TrainingData:
+def _data(where: dict[str, Any], config: Config, family: str) -> TrainingData:
     """Its training data. Raises :class:`MachineError` when they can't be read here, as they could in the driver."""
     try:
-        return load_data(shared["data"], config, shared["family"])
+        return load_data(where, config, family)
     except DataError:
-        where = shared["data"]
         try:
             open_table(where["path"], where["features"], where.get("cross"))
         except DataError as error:
@@ -142,14 +194,20 @@ def _known(home: Path, names: list[str]) -> tuple[LaneState | None, EpochResult 
 
     Without one, the trial begins anew, and gives the same as it would have.
     """
+    return _newest(home, names, LaneState.load, lambda state: state.progress.epoch, lambda state: state.progress.done)
+
+
+def _newest(
+    home: Path, names: list[str], load: Callable[[Path], T], epoch: Callable[[T], int], done: Callable[[T], bool]
+) -> tuple[T | None, EpochResult | None]:
     for name in names:
         try:
-            state = LaneState.load(home / name)
-            last = _result(home / name) if state.progress.done else None
+            state = load(home / name)
+            last = _result(home / name) if done(state) else None
         except DataError as error:
             log.warning("%s; the checkpoint before it is taken", error)
             continue
-        log.info("goes on after epoch %d, from %s", state.progress.epoch, name)
+        log.info("goes on after epoch %d, from %s", epoch(state), name)
         return state, last
     return None, None
 
@@ -164,15 +222,20 @@ def _result(checkpoint: Path) -> EpochResult:
         raise DataError(f"{checkpoint / REPORT}: not what a trial wrote ({type(error).__name__}: {error})") from error
 
 
-def pretrained(shared: Shared, config: Config, data: TrainingData, where: str) -> dict[str, torch.Tensor]:
+def pretrained(
+    shared: Shared, config: Config, data: TrainingData, where: str, rotation: int | None = None
+) -> dict[str, torch.Tensor]:
     """Weights trained on the auxiliary corpus, once a static signature: the first trial that needs them makes them.
+
+    And once a seed and a `rotation`, where there are several: their speakers differ.
 
     Lane hyperparameters are the space's fixed values or the paper's, not the trial's, so that all trials start alike.
     """
     family, home = get_family(shared["family"]), place(shared["home"])
     static = {name: value for name, value in config.to_dict().items() if name not in config.lane_names()}
     common = family.config.from_dict({**shared["space"]["fixed"], **static})
-    key = hashlib.sha256(repr((sorted(common.to_dict().items()), shared["seed"])).encode()).hexdigest()[:12]
+    of = (shared["seed"],) if rotation is None else (shared["seed"], rotation)
+    key = hashlib.sha256(repr((sorted(common.to_dict().items()), *of)).encode()).hexdigest()[:12]
     folder, failed = home / f"pretrained-{key}", home / f"pretrained-{key}{FAILED}"
     with _alone(home / f".pretrained-{key}.lock"):
         loaded = _loaded(folder)
@@ -223,13 +286,13 @@ def epoch_report(trial: int, result: EpochResult) -> dict[str, Any]:
     )
 
 
-def _report(trial: int, result: EpochResult, engine: Engine, logged: list[dict[str, Any]]) -> None:
+def _report(trial: int, result: EpochResult, files: Files, logged: list[dict[str, Any]]) -> None:
     told = epoch_report(trial, result)
     if result.failed:
         tune.report({**told, "log": logged})
         return
     with tempfile.TemporaryDirectory() as folder:
-        write_files(checkpoint_files(engine, result.lane, told), Path(folder))
+        write_files(files(told), Path(folder))
         tune.report({**told, "log": logged}, checkpoint=tune.Checkpoint.from_directory(folder))
 
 
@@ -238,12 +301,26 @@ def checkpoint_files(engine: Engine, lane: int, told: Mapping[str, Any]) -> dict
 
     Of a lane that is done it holds what the family shows of it, too.
     """
-    shown: dict[str, bytes] = {}
-    if engine.done(lane):
-        try:
-            shown = engine.artifacts(lane)
-        except Exception as error:  # a picture that can't be drawn is no reason to lose what was trained
-            warnings.warn(f"no pictures of the trial: {type(error).__name__}: {error}", stacklevel=2)
-    predictions = predictions_csv(engine.predictions(lane)).encode()
-    files = {PREDICTIONS: predictions, REPORT: json.dumps(told).encode(), **shown, **engine.state(lane).files()}
-    return with_sums(files)
+    shown = _shown(lambda: engine.artifacts(lane)) if engine.done(lane) else {}
+    return _with_report([engine.predictions(lane)], told, {**shown, **engine.state(lane).files()})
+
+
+def _members_files(members: Members, told: Mapping[str, Any]) -> dict[str, bytes]:
+    """The same of several members; each utterance is predicted once, where rotations develop on others."""
+    shown = _shown(members.artifacts) if members.done else {}
+    return _with_report(members.predictions(), told, {**shown, **members.state().files()})
+
+
+def _shown(artifacts: Callable[[], dict[str, bytes]]) -> dict[str, bytes]:
+    try:
+        return artifacts()
+    except Exception as error:  # a picture that can't be drawn is no reason to lose what was trained
+        warnings.warn(f"no pictures of the trial: {type(error).__name__}: {error}", stacklevel=2)
+        return {}
+
+
+def _with_report(
+    predictions: Sequence[Predictions], told: Mapping[str, Any], files: Mapping[str, bytes]
+) -> dict[str, bytes]:
+    first = {PREDICTIONS: predictions_csv(*predictions).encode(), REPORT: json.dumps(told).encode()}
+    return with_sums({**first, **files})
