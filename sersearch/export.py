@@ -1,19 +1,21 @@
 """A trained model without its study: the bundle on disk and the Predictor that runs it.
 
-A bundle is a folder of two files, neither of which can run code when read:
+A bundle is a folder of three files, none of which can run code when read:
 
 - `model.safetensors`: weights and buffers by the names of the model's state dict;
-- `bundle.json`: family, config, feature card, segment view, normaliser, labels, and where it all came from.
+- `bundle.json`: family, config, feature card, segment view, normaliser, labels, and where it all came from;
+- `README.md`: the model card (:mod:`sersearch.modelcard`), for people.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
@@ -31,6 +33,7 @@ from sersearch.data.normaliser import Normaliser
 from sersearch.errors import BundleError, ConfigError, StudyError, one_of
 from sersearch.families import get_family
 from sersearch.family import Batch, Family, ModelSpec
+from sersearch.modelcard import model_card, origin
 from sersearch.provenance import versions
 
 if TYPE_CHECKING:
@@ -47,13 +50,17 @@ MOST_PARAMETERS, MOST_INPUTS = 2**28, 2**24
 """Numbers of a model, 1 GiB, and of an input of it: the papers' have up to 9 million, and 0.3 million."""
 
 
-def export_bundle(study: Study, out: Path | str, trial: int | None = None, metric: str | None = None) -> Path:
+def export_bundle(
+    study: Study, out: Path | str, trial: int | None = None, metric: str | None = None, data_licence: str | None = None
+) -> Path:
     """Write the best epoch of `trial` (None: the study's best trial) as a bundle; returns its folder.
 
-    The best by `metric`, one of :func:`winning_metrics` (None: the study's objective). Raises :class:`StudyError` when
-    the trial has no checkpoint, :class:`ConfigError` for another metric and what :func:`write_bundle` raises.
+    The best by `metric`, one of :func:`winning_metrics` (None: the study's objective). The model card names the
+    licence of the data as it is given here. Raises :class:`StudyError` when the trial has no checkpoint,
+    :class:`ConfigError` for another metric and what :func:`write_bundle` raises.
     """
-    return write_bundle(Predictor.from_study(study, trial, metric), out)
+    predictor = Predictor.from_study(study, trial, metric)
+    return write_bundle(replace(predictor, card=predictor.card | origin(study, predictor.card, data_licence)), out)
 
 
 def write_bundle(predictor: Predictor, out: Path | str) -> Path:
@@ -68,9 +75,12 @@ def write_bundle(predictor: Predictor, out: Path | str) -> Path:
         raise BundleError(f"{out} exists and is not a bundle; choose another --out or remove it")
     temporary, old = (out.with_name(f".{out.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
     try:
-        with atomic(temporary / "model.safetensors") as weights:
-            # Not save_file, which on a full disk raises what is no OSError.
-            weights.write_bytes(save({n: tensor.contiguous() for n, tensor in predictor.model.state_dict().items()}))
+        # Not save_file, which on a full disk raises what is no OSError.
+        weights = save({n: tensor.contiguous() for n, tensor in predictor.model.state_dict().items()})
+        with atomic(temporary / "model.safetensors") as file:
+            file.write_bytes(weights)
+        with atomic(temporary / "README.md") as file:
+            file.write_text(model_card(predictor.card, hashlib.sha256(weights).hexdigest()), "utf-8")
         write_json(temporary / "bundle.json", predictor.card)
         if out.exists():
             out.rename(old)
@@ -88,7 +98,7 @@ def winning_metrics(study: Study) -> tuple[str, ...]:
 
     Where several attributes are learnt at once, one search gives a winner for each (ladder paper, section V-A).
     """
-    labels = LabelSpace.from_dict(_context(study)["labels"])
+    labels = LabelSpace.from_dict(study_context(study)["labels"])
     kept = get_family(study.meta["family"]).kept(labels)
     return tuple(dict.fromkeys([study.meta["objective"]["metric"], *kept]))
 
@@ -100,7 +110,7 @@ def chosen(study: Study, trial: int | None, metric: str | None) -> tuple[TrialRe
     that is none of :func:`winning_metrics`.
     """
     objective, *others = winning_metrics(study)
-    attributes = LabelSpace.from_dict(_context(study)["labels"]).attributes
+    attributes = LabelSpace.from_dict(study_context(study)["labels"]).attributes
     names = {"dev_ccc", *(f"dev_ccc_{name}" for name in attributes)} if len(attributes) == 1 else set()
     metric = objective if metric is None or {metric, objective} <= names else metric
     if metric not in (objective, *others):
@@ -195,9 +205,12 @@ class Predictor:
         return predictor
 
     @classmethod
-    def from_study(cls, study: Study, trial: int | None = None, metric: str | None = None) -> Predictor:
+    def from_study(
+        cls, study: Study, trial: int | None = None, metric: str | None = None, rotation: int = 0
+    ) -> Predictor:
         """The best epoch of `trial`, or of the study's best trial, by `metric` (None: the objective).
 
+        Of a trial with several members it is the model of the first seed, in a `rotation` of the protocol.
         Raises :class:`StudyError` when the trial has no checkpoint, and what :func:`chosen` raises.
         """
         record, metric = chosen(study, trial, metric)
@@ -209,8 +222,17 @@ class Predictor:
             raise StudyError(
                 f"{whose} has no checkpoint (it is {record.state}{reason}); choose a trial that finished an epoch"
             )
-        epoch, weights = _best(record.checkpoint, metric)
-        return cls.build(str(record.checkpoint), _card(study, record, metric, epoch), weights)
+        return cls.from_checkpoint(study, record, metric, record.checkpoint, rotation)
+
+    @classmethod
+    def from_checkpoint(
+        cls, study: Study, record: TrialRecord, metric: str, checkpoint: Path, rotation: int = 0
+    ) -> Predictor:
+        """The best epoch by `metric` of the trial's `checkpoint`, or of one of its configuration and another seed."""
+        epoch, weights = _best(checkpoint, metric, rotation)
+        card = _card(study, record, metric, epoch, rotation)
+        own = checkpoint == record.checkpoint
+        return cls.build(str(checkpoint), card if own else card | {"metrics": {}}, weights)
 
     @classmethod
     def build(cls, where: str, card: dict[str, Any], weights: Mapping[str, Tensor]) -> Predictor:
@@ -322,32 +344,39 @@ class Predictor:
             yield {"x": x_BDT} | {name: segment.expand(len(cut), -1, -1) for name, segment in own.items()}
 
 
-def _best(checkpoint: Path, metric: str) -> tuple[int, Weights]:
+def _best(checkpoint: Path, metric: str, rotation: int) -> tuple[int, Weights]:
     """The best epoch by `metric` and its weights."""
     from sersearch.training import LaneState
+    from sersearch.training.members import MEMBERS, MembersState
 
+    if (checkpoint / MEMBERS).is_file():
+        return MembersState.load(checkpoint).best(metric, rotation)
     state = LaneState.load(checkpoint)
     if metric not in state.bests:  # the objective
         return state.progress.best_epoch, state.best_weights
     return state.bests[metric].epoch, state.bests[metric].weights
 
 
-def _context(study: Study) -> dict[str, Any]:
-    """context.json: what a prediction needs besides weights and config."""
+def study_context(study: Study, rotation: int = 0) -> dict[str, Any]:
+    """context.json: what a prediction needs besides weights and config, in a rotation of the protocol.
+
+    Raises :class:`StudyError` for damage.
+    """
     path = study.folder / "context.json"
     try:
         context = json.loads(path.read_text("utf-8"))
+        context = context["rotations"][rotation] if rotation else context
         known = {name: context[name] for name in ("features", "normaliser", "labels", "target")}
         return known | {"companions": context.get("companions", {})}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise StudyError(
             f"{path}: cannot be read ({error}), so the trial's input is unknown; run the study again"
         ) from error
 
 
-def _card(study: Study, record: TrialRecord, metric: str, epoch: int) -> dict[str, Any]:
+def _card(study: Study, record: TrialRecord, metric: str, epoch: int, rotation: int = 0) -> dict[str, Any]:
     """bundle.json of a trial's epoch, the best by `metric`."""
-    context = _context(study)
+    context = study_context(study, rotation)
     family = get_family(study.meta["family"])
     # Views are the trial's own: a study may search the length of a segment.
     config = family.config.from_dict(record.params)

@@ -283,6 +283,8 @@ class Family:
     """One published model family. Subclass it in `families/<name>/family.py` and name the instance `FAMILY`."""
 
     name: ClassVar[str]
+    paper: ClassVar[str]
+    """Authors, title, where and when."""
     config: ClassVar[type[Config]]
     features: ClassVar[tuple[str, ...]]
     """Feature sets that the family can be trained on, the paper's first."""

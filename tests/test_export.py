@@ -93,7 +93,7 @@ def test_d_vectors_are_of_the_speaker_classifier_s_last_hidden_layer(bundle, tmp
 
 
 def test_the_card_says_where_the_model_comes_from(study, bundle):
-    assert sorted(p.name for p in bundle.iterdir()) == ["bundle.json", "model.safetensors"]
+    assert sorted(p.name for p in bundle.iterdir()) == ["README.md", "bundle.json", "model.safetensors"]
     card = json.loads((bundle / "bundle.json").read_text())
     assert {card[k] for k in ("format", "family", "study", "trial", "target", "synthetic")} == {
         *(3, "aae", "small", 0, "emotion", True)

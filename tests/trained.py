@@ -49,6 +49,9 @@ class SmallStudy:
         assert metric is None, "classes have one winner"
         return self.records[self.winner]
 
+    def trials(self) -> list[Record]:
+        return self.records
+
     def trial(self, number: int) -> Record:
         if number >= len(self.records):
             raise StudyError(f"no trial {number}")

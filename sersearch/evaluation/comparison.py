@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from sersearch.errors import ConfigError, DataError, StudyError, one_of
-from sersearch.evaluation.results import Results, Spread
+from sersearch.evaluation.results import Results, Spread, label, listed
 from sersearch.evaluation.statistics import (
     Interval,
     Outcome,
@@ -96,7 +96,7 @@ class Comparison:
     @property
     def label(self) -> str:
         """The metric for people: ccc_valence is "CCC valence"."""
-        return " ".join(w.upper() if w in ("ua", "wa", "f1", "ccc") else w for w in self.metric.split("_"))
+        return label(self.metric)
 
     @property
     def legend(self) -> str:
@@ -125,8 +125,8 @@ class Comparison:
         folds = f"{len(self.folds)} test part{'s' if len(self.folds) > 1 else ''}"
         seeds = dict.fromkeys(row.seeds for row in self.rows)
         if all(row.spread.n == 1 for row in self.rows):
-            return f"One run each, seed {' and '.join(_listed(own) for own in seeds)}"
-        each = [f"{len(own)} ({_listed(own)})" for own in seeds]
+            return f"One run each, seed {' and '.join(listed(own) for own in seeds)}"
+        each = [f"{len(own)} ({listed(own)})" for own in seeds]
         return f"Mean and sample standard deviation over seeds x {folds}; seeds: {', '.join(each)}"
 
     def _intervals(self) -> Iterator[str]:
@@ -191,7 +191,7 @@ def compare(
         test=test,
         tails=sides,
         correction=correction,
-        protocol=first.protocol,
+        protocol=first.caption,
         target=" and ".join(dict.fromkeys(r.target for r in results)),
         folds=first.folds,
         synthetic=any(r.synthetic for r in results),
@@ -323,13 +323,6 @@ def _interval(results: Results, metric: str) -> Interval | None:
         return results.interval(metric)
     except DataError:  # a table without it is still one, and a dash says that there is none
         return None
-
-
-def _listed(seeds: Sequence[int]) -> str:
-    """Seeds for people: 0 to 4, or one by one."""
-    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
-        return f"{seeds[0]} to {seeds[-1]}"
-    return ", ".join(map(str, seeds))
 
 
 def _notes(test: str, results: Sequence[Results], metric: str) -> list[str]:

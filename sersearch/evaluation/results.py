@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from sersearch.evaluation.statistics import Interval, Metric, bootstrap_interval
 from sersearch.metrics import ccc, f1, precision, ua, wa
 
 _OF_CLASSES = {measure.__name__: measure for measure in (ua, wa, precision, f1)}
-_PLAIN = ("study", "family", "protocol", "target", "synthetic")
+_PLAIN = ("study", "family", "protocol", "target", "synthetic", "test_parts", "origin")
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +84,12 @@ class Results:
     """By seed and fold: posteriors (U, C), or attributes (U, A) on the corpus's scale. Of all runs, or of none where
     they were not kept; then there are no bootstrap intervals and no figures by speaker."""
     synthetic: bool = False
+    test_parts: int = 1
+    """How many test parts the protocol has in all: the speakers of LOSO, the folds of kfold."""
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    """What was chosen and trained, JSON-ready; see :func:`~sersearch.evaluation.repeated.evaluate_seeds`."""
+    further: Mapping[str, Results] = field(default_factory=dict)
+    """The same seeds in each condition of the test part, and what is best by each further metric."""
 
     def __post_init__(self) -> None:
         runs = [{(seed, fold) for seed, folds in by.items() for fold in folds} for by in self.scores.values()]
@@ -115,20 +121,15 @@ class Results:
         attributes: Sequence[str] = (),
         parts: Mapping[str, HeldOut],
         outputs: Mapping[int, Mapping[str, np.ndarray]],
-        synthetic: bool = False,
+        **more: Any,
     ) -> Results:
-        """With the scores of these outputs.
-
-        Of classes UA, WA, macro precision and F1 (`ua`, `wa`, `precision`, `f1`); of attributes `ccc_<attribute>`, and
-        `ccc`, the mean over them.
-        """
-        names = [*_OF_CLASSES] if classes else ["ccc", *(f"ccc_{name}" for name in attributes)]
+        """With the scores of these outputs, as :func:`figures` has them; `more` are the other fields."""
         scores = {
             name: {
                 seed: {fold: _score(name, attributes, own, parts[fold].labels) for fold, own in folds.items()}
                 for seed, folds in outputs.items()
             }
-            for name in names
+            for name in _metrics(attributes)
         }
         return cls(
             study=study,
@@ -140,10 +141,16 @@ class Results:
             scores=scores,
             parts=parts,
             outputs=outputs,
-            synthetic=synthetic,
+            **more,
         )
 
     # --- figures ------------------------------------------------------------------------------------------------------
+
+    @property
+    def caption(self) -> str:
+        """The protocol, and how many of its test parts these are, where they aren't all."""
+        some = len(self.folds) < self.test_parts
+        return f"{self.protocol}; {len(self.folds)} of {self.test_parts} test parts" if some else self.protocol
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -229,6 +236,24 @@ class Results:
         alone = "of one speaker, so it says nothing of others"
         return found if several else replace(found, note="; ".join(filter(None, (found.note, alone))))
 
+    @cached_property
+    def summary(self) -> dict[str, dict[str, Any]]:
+        """By metric `mean` and `deviation` over `runs` runs, and :meth:`limits`. JSON-ready: None for none."""
+        found = {}
+        for metric in self.metrics:
+            spread = self.spread(metric)
+            mean, deviation = (None if v is None else _json(v) for v in (spread.mean, spread.deviation))
+            found[metric] = {"mean": mean, "deviation": deviation, "runs": spread.n, **self.limits(metric)}
+        return found
+
+    def limits(self, metric: str) -> dict[str, Any]:
+        """The interval of a metric, JSON-ready: None for its ends, and why, where there is none."""
+        try:
+            ci = self.interval(metric)
+        except DataError as error:
+            return {"low": None, "high": None, "by": None, "units": None, "note": str(error)}
+        return {"low": ci.low, "high": ci.high, "by": ci.by, "units": ci.units, "note": ci.note}
+
     def _pooled(self, metric: str, seed: int) -> tuple[HeldOut, np.ndarray]:
         """All test utterances of a seed, and its outputs."""
         self.runs(metric)  # refuses an unknown metric
@@ -270,12 +295,16 @@ class Results:
                 for run, folds in self.outputs.items()
             },
             synthetic=self.synthetic,
+            test_parts=self.test_parts * count,
         )
 
     # --- on disk ------------------------------------------------------------------------------------------------------
 
     def save(self, path: Path) -> None:
-        """Write them as JSON, atomically; :meth:`load` reads them back."""
+        """Write them as JSON, atomically; :meth:`load` reads them back. Beside them stands :attr:`summary`."""
+        write_json(path, self._to_dict())
+
+    def _to_dict(self) -> dict[str, Any]:
         plain = {key: getattr(self, key) for key in _PLAIN}
         scores = {
             metric: {seed: {fold: _json(score) for fold, score in by.items()} for seed, by in seeds.items()}
@@ -287,31 +316,50 @@ class Results:
         }
         outputs = {seed: {fold: own.tolist() for fold, own in folds.items()} for seed, folds in self.outputs.items()}
         names = {"classes": self.classes, "attributes": self.attributes}
-        write_json(path, {**plain, **names, "scores": scores, "parts": parts, "outputs": outputs})
+        further = {name: own._to_dict() for name, own in self.further.items()}
+        runs = {"scores": scores, "parts": parts, "outputs": outputs, "further": further}
+        return {**plain, **names, "summary": self.summary, **runs}
 
     @classmethod
     def load(cls, path: Path) -> Results:
         """Read what :meth:`save` wrote. Raises :class:`StudyError` for a file that isn't that."""
         try:
-            found: dict[str, Any] = json.loads(path.read_text("utf-8"))
-            classes, attributes = tuple(found["classes"]), tuple(found["attributes"])
-            dtype = np.int64 if classes else np.float64
-            parts = {
-                fold: HeldOut(tuple(p["ids"]), tuple(p["speakers"]), np.array(p["labels"], dtype))
-                for fold, p in found["parts"].items()
-            }
-            scores = {
-                metric: {int(seed): {f: _number(score) for f, score in by.items()} for seed, by in seeds.items()}
-                for metric, seeds in found["scores"].items()
-            }
-            outputs = {
-                int(seed): {fold: np.array(own, np.float64) for fold, own in folds.items()}
-                for seed, folds in found["outputs"].items()
-            }
-            plain: dict[str, Any] = {key: found[key] for key in _PLAIN}
-            return cls(**plain, classes=classes, attributes=attributes, scores=scores, parts=parts, outputs=outputs)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, DataError) as error:
+            return cls._from_dict(json.loads(path.read_text("utf-8")))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, DataError) as error:
             raise StudyError(f"{path}: not the results of a study ({error!r}); evaluate the study again") from error
+
+    @classmethod
+    def _from_dict(cls, found: dict[str, Any]) -> Results:
+        classes, attributes = tuple(found["classes"]), tuple(found["attributes"])
+        dtype = np.int64 if classes else np.float64
+        parts = {
+            fold: HeldOut(tuple(p["ids"]), tuple(p["speakers"]), np.array(p["labels"], dtype))
+            for fold, p in found["parts"].items()
+        }
+        scores = {
+            metric: {int(seed): {f: _number(score) for f, score in by.items()} for seed, by in seeds.items()}
+            for metric, seeds in found["scores"].items()
+        }
+        outputs = {
+            int(seed): {fold: np.array(own, np.float64) for fold, own in folds.items()}
+            for seed, folds in found["outputs"].items()
+        }
+        further = {name: cls._from_dict(own) for name, own in found["further"].items()}
+        plain: dict[str, Any] = {key: found[key] for key in _PLAIN}
+        plain |= {"classes": classes, "attributes": attributes, "parts": parts, "further": further}
+        return cls(**plain, scores=scores, outputs=outputs)
+
+
+def listed(seeds: Sequence[int]) -> str:
+    """Seeds for people: 0 to 4, or one by one."""
+    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return f"{seeds[0]} to {seeds[-1]}"
+    return ", ".join(map(str, seeds))
+
+
+def label(metric: str) -> str:
+    """A metric for people: ccc_valence is "CCC valence"."""
+    return " ".join(w.upper() if w in ("ua", "wa", "f1", "ccc") else w for w in metric.split("_"))
 
 
 def _json(score: float) -> float | None:
@@ -321,6 +369,19 @@ def _json(score: float) -> float | None:
 
 def _number(score: float | None) -> float:
     return math.nan if score is None else float(score)
+
+
+def figures(outputs: np.ndarray, labels: np.ndarray, attributes: Sequence[str]) -> dict[str, float]:
+    """The metrics of posteriors (U, C) against class codes (U,), or of attributes (U, A) against attributes (U, A).
+
+    Of classes UA, WA, macro precision and F1 (`ua`, `wa`, `precision`, `f1`); of attributes `ccc`, the mean over them,
+    and `ccc_<attribute>`. NaN where there is no such figure.
+    """
+    return {name: _score(name, attributes, outputs, labels) for name in _metrics(attributes)}
+
+
+def _metrics(attributes: Sequence[str]) -> list[str]:
+    return ["ccc", *(f"ccc_{name}" for name in attributes)] if attributes else [*_OF_CLASSES]
 
 
 def _score(metric: str, attributes: Sequence[str], outputs: np.ndarray, labels: np.ndarray) -> float:

@@ -38,6 +38,25 @@ class Evaluated:
         name = self.summary.study.name
         return result, "" if result else f"the test set was not used; `sersearch evaluate {name}` does that, once"
 
+    @cached_property
+    def seeds(self) -> tuple[str, list[str], list[list[str]]] | None:
+        """Of models trained anew with further seeds: a sentence, and heading and rows of a table; None without them."""
+        path = self.summary.study.folder / "evaluation" / "results.json"
+        try:
+            result = read_json(path, "summary", "origin", "protocol", "further")
+            return _repeated(result) if result else None
+        except StudyError as error:
+            return f"{error}", [], []
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            return f"{path}: cannot be read (not the results of a study: {error!r})", [], []
+
+    @property
+    def mean(self) -> str:
+        """The figure of the study's objective over those seeds, mean ± deviation; empty where there is none."""
+        _, head, rows = self.seeds or ("", [], [])
+        label = pretty(f"dev_{metric_of(self.summary)}").removeprefix("development ")
+        return rows[0][head.index(label)].partition(" [")[0] if rows and label in head else ""
+
     @property
     def result(self) -> dict[str, Any]:
         """test.json; {} where there is none."""
@@ -51,7 +70,8 @@ class Evaluated:
     @property
     def used(self) -> bool:
         """Whether the test set was used, be the result readable or not."""
-        return (self.summary.study.folder / "evaluation" / "test.json").exists()
+        folder = self.summary.study.folder / "evaluation"
+        return any((folder / name).exists() for name in ("test.json", "results.json"))
 
     @property
     def value(self) -> float | None:
@@ -105,6 +125,34 @@ class Evaluated:
         )
         title = "Predictions for the test set"
         return Picture(f"test_{shown.name}", title, caption, shown.draw(), f"{title}: {self.headline}")
+
+
+def _repeated(result: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
+    """The sentence and table of results.json."""
+    origin, summary = result["origin"], result["summary"]
+    numbers = [str(run["seed"]) for run in origin["runs"]]
+    first: dict[str, Any] = next(iter(summary.values()))
+    said = (
+        f"Trial {origin['trial']}, trained anew with {len(numbers)} seed{'s' * (len(numbers) != 1)} "
+        f"({', '.join(numbers)}): mean ± sample standard deviation over {first['runs']} runs; {result['protocol']}"
+    )
+    said += f"; 95% bootstrap interval by {first['by']}, of {first['units']}" if first["by"] else ""
+    said += f" ({first['note']})" if first["note"] else ""
+    if origin["tested_before"]:
+        said += f". The test set was used before, for trial {', '.join(map(str, origin['tested_before']))}"
+    labels = [pretty(f"dev_{name}").removeprefix("development ") for name in summary]
+    further = {name if "condition" in own["origin"] else pretty(name): own for name, own in result["further"].items()}
+    rows = {"all": summary, **{name: own["summary"] for name, own in further.items()}}
+    return f"{said}.", ["test set", *labels], [[name, *map(_spread, row.values())] for name, row in rows.items()]
+
+
+def _spread(found: dict[str, Any]) -> str:
+    """Mean, deviation and interval of a metric."""
+    if found["mean"] is None:
+        return ""
+    deviation = "" if found["deviation"] is None else f" ± {found['deviation']:.4f}"
+    ends = "" if found["low"] is None else f" [{found['low']:.4f}, {found['high']:.4f}]"
+    return f"{found['mean']:.4f}{deviation}{ends}"
 
 
 def _grid(title: str, rows: dict[str, dict[str, Any]], columns: dict[str, str]) -> tuple[list[str], list[list[str]]]:

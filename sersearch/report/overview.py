@@ -92,7 +92,7 @@ def row(summary: Summary) -> list[str]:
         value = "none"
     tested = Evaluated(summary)
     missing = "cannot be read" if tested.used else "not evaluated"
-    test = (tables.figure(tested.value) or "none") if tested.result else missing
+    test = (tables.figure(tested.value) or "none") if tested.result else tested.mean or missing
     hours = sum(trial.seconds for trial in summary.trials) / 3600
     words = [meta.get("family"), space.get("name"), data.get("corpus"), summary.split.get("caption", "unknown")]
     words += [data.get("target"), summary.label.removeprefix("development ")]

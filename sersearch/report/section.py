@@ -71,6 +71,7 @@ def section(summary: Summary, place: Place) -> dict[str, Any]:
         "no_split": summary.no_split,
         "test": evaluated.result and _test(evaluated, place),
         "no_test": evaluated.missing,
+        "seeds": evaluated.seeds,
         "tested": evaluated.used,
         "figures": {} if problem else {part: _saved(made, place) for part, made in _pictures(summary, evaluated)},
         "cost": _cost(summary, place),

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import shutil
+from functools import partialmethod
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ from sersearch.data.protocols import Protocol
 from sersearch.data.table import FeatureTable
 from sersearch.errors import ConfigError, DataError, StudyError
 from sersearch.evaluation import evaluate
-from sersearch.evaluation.evaluate import _Tested
+from sersearch.evaluation.look import Outputs
+from sersearch.evaluation.results import Results
 from sersearch.evaluation.verification import _by_speaker, verification
 from sersearch.export import Predictor
 from tests.synthetic import make_table
@@ -38,6 +40,7 @@ TABLES = {
 @pytest.fixture(autouse=True)
 def tables(monkeypatch):
     monkeypatch.setattr(FeatureTable, "open", classmethod(lambda cls, root, features: TABLES[str(root)]))
+    monkeypatch.setattr(Results, "interval", partialmethod(Results.interval, resamples=50))
 
 
 @pytest.fixture
@@ -227,7 +230,7 @@ def test_what_won_by_each_attribute_is_tested_in_each_condition(tmp_path):
 def test_a_figure_that_is_not_one_is_none(ladders, monkeypatch):
     """One test utterance a speaker whose prediction is exact has a CCC of 0 / 0."""
     space = LabelSpace((), (), (), ("valence",), (0.0,), (1.0,))
-    tested = _Tested(space, np.arange(1), torch.ones(1, 1), torch.ones(1, 1))
+    tested = Outputs(space, np.arange(1), torch.ones(1, 1), torch.ones(1, 1))
     assert tested.figures() == {"utterances": 1, "ccc": None, "ccc_valence": None}
 
 

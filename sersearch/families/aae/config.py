@@ -23,7 +23,11 @@ class AAEConfig(Config):
     model: Literal["aae", "ae", "cnn"] = static(
         "aae", "aae: the proposed model; ae: without the discriminator; cnn: supervised, two shared convolutions (5.2)"
     )
-    tasks: Literal["mtl", "stl"] = static("mtl", "mtl: emotion, gender, speaker; stl: emotion alone, L_c = beta L_E")
+    tasks: Literal["mtl", "gender", "speaker", "stl"] = static(
+        "mtl",
+        "mtl: emotion, gender, speaker; gender, speaker: emotion and that one task (tables 5 and 6); stl: emotion "
+        "alone, L_c = beta L_E",
+    )
     generator_loss: Literal["non_saturating", "saturating"] = static(
         "non_saturating", "encoder's adversarial loss: -log D(E(x)), settled here, or log(1 - D(E(x))), as Eq. 5 prints"
     )

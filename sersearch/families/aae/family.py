@@ -44,7 +44,7 @@ class AAE(nn.Module):
 
 
 def _tasks(config: AAEConfig) -> tuple[str, ...]:
-    return TASKS if config.tasks == "mtl" else TASKS[:1]
+    return {"mtl": TASKS, "stl": TASKS[:1]}.get(config.tasks, (TASKS[0], config.tasks))
 
 
 def reconstruction(model: AAE, batch: Batch, hp: SimpleNamespace, noise: Noise) -> Losses:
@@ -67,19 +67,21 @@ def generation(model: AAE, batch: Batch, hp: SimpleNamespace, noise: Noise, *, s
     return {"generator": losses.generator_loss(fake, saturating=saturating)}
 
 
-def classification(model: AAE, batch: Batch, hp: SimpleNamespace, noise: Noise) -> Losses:
-    """Phase 3: classifiers and encoder minimise L_c over emotion, gender and speaker (Eq. 2)."""
+def classification(model: AAE, batch: Batch, hp: SimpleNamespace, noise: Noise, *, tasks: tuple[str, ...]) -> Losses:
+    """Phase 3: classifiers and encoder minimise L_c over emotion, gender and speaker (Eq. 2), or two of them."""
     z = model.encoder(batch["x"])
-    l_e, l_g, l_s = (losses.cross_entropy(model.head(t).classify(z, hp.dropout, noise), batch[t]) for t in TASKS)
-    l_c = losses.classification_loss(hp.beta, l_e, l_g, l_s)
-    return {"classification": l_c, "emotion": l_e, "gender": l_g, "speaker": l_s}
+    each = {t: losses.cross_entropy(model.head(t).classify(z, hp.dropout, noise), batch[t]) for t in tasks}
+    return {"classification": losses.classification_loss(hp.beta, *each.values()), **each}
 
 
-def auxiliary_classification(model: AAE, batch: Batch, hp: SimpleNamespace, noise: Noise) -> Losses:
+def auxiliary_classification(
+    model: AAE, batch: Batch, hp: SimpleNamespace, noise: Noise, *, tasks: tuple[str, ...]
+) -> Losses:
     """Pre-training, section 4.3: "speaker and gender classification only", L_G + L_S of Eq. 2."""
     z = model.encoder(batch["x"])
-    l_g, l_s = (losses.cross_entropy(model.head(t).classify(z, hp.dropout, noise), batch[t]) for t in TASKS[1:])
-    return {"auxiliary": l_g + l_s, "gender": l_g, "speaker": l_s}
+    each = {t: losses.cross_entropy(model.head(t).classify(z, hp.dropout, noise), batch[t]) for t in tasks}
+    first, *others = each.values()
+    return {"auxiliary": sum(others, start=first), **each}
 
 
 def single_task_classification(model: AAE, batch: Batch, hp: SimpleNamespace, noise: Noise) -> Losses:
@@ -93,6 +95,10 @@ class AAEFamily(Family):
     """Registered as `aae`; see the folder's README.md."""
 
     name = "aae"
+    paper = (
+        'Latif, Rana, Khalifa, Jurdak, Epps, Schuller: "Multi-Task Semi-Supervised Adversarial Autoencoding '
+        'for Speech Emotion Recognition", IEEE Transactions on Affective Computing, 2020'
+    )
     config = AAEConfig
     features = ("spectrogram",)
 
@@ -117,7 +123,7 @@ class AAEFamily(Family):
             phases.append(Phase("discrimination", discrimination, "discriminator", ("discriminator",), SGD))
             phases.append(Phase("generation", generate, "generator", ("encoder",), SGD))
         tasks = _tasks(config)
-        loss = classification if config.tasks == "mtl" else single_task_classification
+        loss = single_task_classification if len(tasks) == 1 else partial(classification, tasks=tasks)
         needs_label = {"encoder": tasks, **{task: (task,) for task in tasks}}
         updates = ("encoder", *tasks)
         phases.append(Phase("classification", loss, "classification", updates, SGD, needs_label=needs_label))
@@ -125,12 +131,13 @@ class AAEFamily(Family):
 
     def pretraining(self, config: AAEConfig, spec: ModelSpec) -> tuple[Phase, ...]:
         """Speaker and gender classification only (section 4.3). A single-task model has neither, and no such step."""
-        if config.tasks == "stl":
+        auxiliary = _tasks(config)[1:]
+        if not auxiliary:
             return ()
-        auxiliary = TASKS[1:]
         needs_label = {"encoder": auxiliary, **{task: (task,) for task in auxiliary}}
         updates = ("encoder", *auxiliary)
-        return (Phase("pretraining", auxiliary_classification, "auxiliary", updates, SGD, needs_label=needs_label),)
+        loss = partial(auxiliary_classification, tasks=auxiliary)
+        return (Phase("pretraining", loss, "auxiliary", updates, SGD, needs_label=needs_label),)
 
     def plan(self, config: AAEConfig, data: TrainingData, rng: np.random.Generator) -> Iterator[np.ndarray]:
         """Every training segment once, labelled and unlabelled mixed, in batches; a last single one is left out."""

@@ -27,9 +27,9 @@ def cross_entropy(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
     return F.cross_entropy(logits_BC, labels_B, ignore_index=-1, reduction="sum") / labelled
 
 
-def classification_loss(beta: Tensor, l_e: Tensor, l_g: Tensor, l_s: Tensor) -> Tensor:
-    """Eq. 2: L_c = beta * L_E + (1 - beta) * (L_G + L_S)."""
-    return beta * l_e + (1 - beta) * (l_g + l_s)
+def classification_loss(beta: Tensor, l_e: Tensor, *secondary: Tensor) -> Tensor:
+    """Eq. 2: L_c = beta * L_E + (1 - beta) * (L_G + L_S), or with one of the `secondary` tasks (tables 5 and 6)."""
+    return beta * l_e + (1 - beta) * sum(secondary[1:], start=secondary[0])
 
 
 def single_task_loss(beta: Tensor, l_e: Tensor) -> Tensor:

@@ -44,6 +44,10 @@ class DecoupledLadderFamily(Alternating):
     """Registered as `decoupled_ladder`; see the folder's README.md."""
 
     name = "decoupled_ladder"
+    paper = (
+        'Leem, Fulford, Onnela, Gard, Busso: "Separation of Emotional and Reconstruction Embeddings on Ladder '
+        'Network to Improve Speech Emotion Recognition Robustness in Noisy Conditions", Interspeech 2021'
+    )
     config = DecoupledLadderConfig
 
     def build(self, config: DecoupledLadderConfig, spec: ModelSpec) -> DecoupledLadder:

@@ -27,10 +27,11 @@ class DeepEmoClusterConfig(Config):
     )
     dropout: float = lane(0.5, "p of table 1, behind the encoder's linear layer; stated", low=0.0, high=0.99)
 
-    model: Literal["deepemocluster", "cnn_regressor", "cnn_ae", "cnn_vae"] = static(
+    model: Literal["deepemocluster", "unsupervised", "cnn_regressor", "cnn_ae", "cnn_vae"] = static(
         "deepemocluster",
-        "deepemocluster: the proposed model; the others: baselines (5.1) without clusters, of which cnn_regressor "
-        "learns from labels alone, and cnn_ae and cnn_vae reconstruct their input, too",
+        "deepemocluster: the proposed model; unsupervised: its clusters without the regressor, which stays as it was "
+        "drawn (5.4); the others: baselines (5.1) without clusters, of which cnn_regressor learns from labels alone, "
+        "and cnn_ae and cnn_vae reconstruct their input, too",
     )
     clusters: int = static(
         10, "number of K-means clusters; 10 is stated for arousal and for tables 2 and 3 (5.2, 5.3)", low=2
@@ -58,6 +59,11 @@ class DeepEmoClusterConfig(Config):
     units: int = static(
         256, "nodes of the encoder's linear layer (stated, table 1) and of the hidden layers above it", low=1
     )
+
+    @property
+    def clustered(self) -> bool:
+        """Whether the model has clusters."""
+        return self.model in ("deepemocluster", "unsupervised")
 
     @property
     def learns_unlabelled(self) -> bool:

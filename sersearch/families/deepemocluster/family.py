@@ -121,7 +121,7 @@ def chunks_by_stage(config: DeepEmoClusterConfig, data: TrainingData) -> dict[st
         )
     stages = {"unlabelled": _pool(config, data), "labelled": labelled}
     for kind, chunks in stages.items():
-        if config.model == "deepemocluster" and 0 < len(chunks) < config.clusters:
+        if config.clustered and 0 < len(chunks) < config.clusters:
             raise DataError(
                 f"params.clusters: {config.clusters} clusters of {len(chunks)} {kind} chunks; expected at most as many "
                 "clusters as chunks: --set clusters=... lower, or more data"
@@ -201,6 +201,10 @@ class DeepEmoClusterFamily(Family):
     """Registered as `deepemocluster`; see the folder's README.md."""
 
     name = "deepemocluster"
+    paper = (
+        'Lin, Sridhar, Busso: "DeepEmoCluster: A Semi-Supervised Framework for Latent Cluster Representation '
+        'of Speech Emotions", ICASSP 2021'
+    )
     config = DeepEmoClusterConfig
     features = ("mel",)
 
@@ -216,11 +220,14 @@ class DeepEmoClusterFamily(Family):
         """Unlabelled, the regressor frozen, and labelled: two stages in an epoch (section 4.2)."""
         if config.model == "cnn_regressor":
             return (_labelled(supervised, "prediction", ("encoder", "regressor")),)
-        if config.model == "deepemocluster":
+        if config.clustered:
             own: tuple[str, ...] = ("encoder", "cluster")
             top, top_unlabelled = Also(("top",), HEAD), Also(("top_unlabelled",), HEAD)
             first = Phase("unlabelled", unlabelled_clusters, "unlabelled", own, SGD, also=(top_unlabelled,))
-            second = _labelled(labelled_clusters, "labelled", (*own, "regressor"), top)
+            if config.model == "unsupervised":
+                second = _labelled(labelled_clusters, "cluster", own, top)
+            else:
+                second = _labelled(labelled_clusters, "labelled", (*own, "regressor"), top)
         else:
             own = ("encoder", "decoder") if config.model == "cnn_ae" else ("encoder", "latent", "decoder")
             first = Phase("unlabelled", unlabelled_reconstruction, "unlabelled", own, SGD)
@@ -246,7 +253,7 @@ class DeepEmoClusterFamily(Family):
 
         With each part's metrics: see :func:`watched`.
         """
-        if config.model != "deepemocluster":
+        if not config.clustered:
             return None
         codes_KS = np.full((len(rngs), len(data.train)), -1, np.int64)
         metrics: list[dict[str, float]] = [{} for _ in rngs]
@@ -273,7 +280,7 @@ class DeepEmoClusterFamily(Family):
 
     def renewed(self, config: DeepEmoClusterConfig) -> tuple[str, ...]:
         """The cluster classifier's output layers, whose pseudo-classes are new."""
-        if config.model != "deepemocluster":
+        if not config.clustered:
             return ()
         return ("top", "top_unlabelled") if config.unlabeled_size else ("top",)
 

@@ -151,6 +151,7 @@ class VariationalAutoencoder(Autoencoder):
 
 MODELS: dict[str, type[Model]] = {
     "deepemocluster": DeepEmoCluster,
+    "unsupervised": DeepEmoCluster,
     "cnn_regressor": Model,
     "cnn_ae": Autoencoder,
     "cnn_vae": VariationalAutoencoder,

@@ -44,6 +44,10 @@ class LadderFamily(Alternating):
     """Registered as `ladder`; see the folder's README.md."""
 
     name = "ladder"
+    paper = (
+        'Parthasarathy, Busso: "Semi-Supervised Speech Emotion Recognition With Ladder Networks", IEEE/ACM '
+        "Transactions on Audio, Speech, and Language Processing, 2020"
+    )
     config = LadderConfig
 
     def build(self, config: LadderConfig, spec: ModelSpec) -> Ladder | Dense:

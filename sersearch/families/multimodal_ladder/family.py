@@ -75,6 +75,10 @@ class MultimodalLadderFamily(Family):
     """Registered as `multimodal_ladder`; see the folder's README.md."""
 
     name = "multimodal_ladder"
+    paper = (
+        'Goncalves, Busso: "Learning Cross-Modal Audiovisual Representations with Ladder Networks for Emotion '
+        'Recognition", ICASSP 2023'
+    )
     config = MultimodalLadderConfig
     features = ("lld_32_16", "lld")
     companions = {"visual": ("visual", "openface")}  # noqa: RUF012
