@@ -9,13 +9,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from sersearch.errors import SersearchError, printable
 
 if TYPE_CHECKING:
+    from sersearch.study import Study
     from sersearch.tuning.run import How
     from sersearch.tuning.space import SearchSpace
 
@@ -200,11 +201,23 @@ def tune(
     ] = None,
     target: Annotated[str | None, typer.Option(help=f"{TARGETS}; the space's by default.")] = None,
     objective: Annotated[
-        str | None, typer.Option(metavar="METRIC", help="E.g. dev_ccc_valence; the space's or the family's by default.")
+        list[str] | None,
+        typer.Option(
+            metavar="METRIC",
+            help="E.g. dev_ccc_valence; the space's or the family's by default. Again for several, such as seconds.",
+        ),
     ] = None,
-    method: Annotated[str | None, typer.Option(help="grid, random or tpe; the space's by default.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="grid, random, tpe or, for several objectives, nsga2; the space's by default.")
+    ] = None,
     trials: Annotated[int | None, typer.Option(help="Number of trials; the space's by default.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Most epochs of a trial; the space's by default.")] = None,
+    repeats: Annotated[
+        int | None, typer.Option(help="Seeds to train each configuration with; its figures are their means.", min=1)
+    ] = None,
+    warm_start: Annotated[
+        list[str] | None, typer.Option(metavar="STUDY", help="Tell the search of this study; again for several.")
+    ] = None,
     fixed: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE of a fixed hyperparameter.")] = None,
     seed: Annotated[
         int, typer.Option(help="Of weights, batches, the search and random splits.", min=0, max=2**32 - 1)
@@ -261,7 +274,8 @@ def tune(
     if space is None:
         raise ConfigError("tune needs --space NAME (`sersearch spaces` lists them) or --resume STUDY")
     sizes = {} if unlabeled_size is None else {"unlabeled_size": unlabeled_size}
-    chosen = _space(space, data is None, _assignments(fixed or []), sizes, objective, method, trials, epochs)
+    changes = {"method": method, "trials": trials, "epochs": epochs, "repeats": repeats}
+    chosen = _space(space, data is None, _assignments(fixed or []), sizes, objective or [], changes)
     rule = Protocol(
         protocol or _rule(data, cross),  # type: ignore[arg-type]  # checked by Protocol
         test_speaker=test_speaker,
@@ -287,6 +301,7 @@ def tune(
         aux=None if aux is None else place(aux),
         cross=None if cross is None else place(cross),
         missing=missing,
+        warm_start=tuple(warm_start or ()),
         name=name,
         root=studies,
         seed=seed,
@@ -301,7 +316,8 @@ def tune(
     progress.announce(chosen)
     if dry_run:
         return progress.show_dry_run(request, plan.dry_run(request))
-    before = Study.open(name, studies) if name is not None and not fresh and (studies / name).is_dir() else None
+    there = name is not None and not fresh and (studies / name / "study.json").is_file()
+    before = Study.open(str(name), studies) if there else None
     with _interruptible(), progress.Live(before, verbose) as live:
         run.tune(request, how, live, fresh)
 
@@ -311,18 +327,17 @@ def _space(
     demo: bool,
     fixed: dict[str, object],
     sizes: dict[str, int],
-    objective: str | None,
-    method: str | None,
-    trials: int | None,
-    epochs: int | None,
+    objectives: list[str],
+    changes: dict[str, str | int | None],
 ) -> SearchSpace:
-    """A search space with what the options change of it; None changes nothing."""
+    """A search space with what the options change of it; None changes nothing, and neither do no objectives."""
     from sersearch.errors import ConfigError
     from sersearch.families import get_family
+    from sersearch.study import SECONDS
     from sersearch.tuning.space import load_space
 
     space = load_space(name).for_demo() if demo else load_space(name)
-    if trials is not None and (method or space.method) == "grid":
+    if changes["trials"] is not None and (changes["method"] or space.method) == "grid":
         raise ConfigError("--trials: a grid runs all of its points; leave it out, or choose --method tpe or random")
     if searched := [parameter for parameter in (*sizes, *fixed) if parameter in space.search]:
         option = "--unlabeled-size" if searched[0] in sizes else f"--set {searched[0]}"
@@ -332,9 +347,9 @@ def _space(
         )
     if sizes and not sizes.keys() <= set(get_family(space.family).config.names()):
         raise ConfigError(f"--unlabeled-size: {space.family} has no such setting, and takes all unlabelled utterances")
-    metric = None if objective is None else {"metric": objective}
-    changes = {"method": method, "trials": trials, "epochs": epochs, "objective": metric}
-    return space.changed(fixed={**space.fixed, **fixed, **sizes}, **changes)
+    named = [{"metric": metric, "mode": "min" if metric == SECONDS else "max"} for metric in objectives]
+    objective = named[0] if len(named) == 1 else named or None
+    return space.changed(fixed={**space.fixed, **fixed, **sizes}, objective=objective, **changes)
 
 
 def _lanes(text: str) -> int | Literal["auto"]:
@@ -402,7 +417,8 @@ def _resume(
     allowed = {"--studies", "--concurrency", "--tracking-uri", "--address", "--storage", "--grace", "--verbose"}
     if extra := sorted(given - allowed - {option}):
         raise ConfigError(f"{option} goes on with a study as it was begun; leave out {', '.join(extra)}")
-    if storage is not None and not stored.fetch(name, storage, studies):
+    there = (Path(name) / "study.json").is_file()
+    if storage is not None and not there and not stored.fetch(name, storage, studies):
         raise ConfigError(f"{option} {name}: isn't a study in {studies}, nor in {storage}")
     with _interruptible(), progress.Live(Study.open(name, studies), verbose) as live:
         run.resume(name, studies, how, live, retry=retry is not None)
@@ -470,13 +486,17 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder to write the model to.")],
     trial: Annotated[int | None, typer.Option(help="A trial; the best one by default.")] = None,
     metric: Metric = None,
+    data_licence: Annotated[
+        str | None, typer.Option(help="Licence of the data that it learnt from, for the model card.")
+    ] = None,
     studies: Root = Path("studies"),
 ) -> None:
-    """Write a trial's model as a bundle that predicts without Ray and MLflow."""
+    """Write a trial's model as a bundle that predicts without Ray and MLflow, with a model card."""
     from sersearch.export import export_bundle
     from sersearch.study import Study
 
-    print(f"{export_bundle(Study.open(study, studies), out, trial, metric)}: try `sersearch predict {out} some.wav`")
+    made = export_bundle(Study.open(study, studies), out, trial, metric, data_licence)
+    print(f"{made}: try `sersearch predict {out} some.wav`; its model card is {made / 'README.md'}")
 
 
 @app.command()
@@ -552,7 +572,13 @@ def import_(
 
 @app.command()
 def evaluate(
-    study: Annotated[str, typer.Argument(help="A study's name or folder.")],
+    study: Annotated[
+        list[str], typer.Argument(help="A study's name or folder; with --seeds, one a fold of a protocol.")
+    ],
+    seeds: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Train the choice with so many fresh seeds, or with those of a list: 3,5,8."),
+    ] = None,
     trial: Annotated[int | None, typer.Option(help="A trial; the best one by default.")] = None,
     metric: Metric = None,
     again: Annotated[bool, typer.Option("--again", help="Touch the test set a second time, knowing it.")] = False,
@@ -560,14 +586,153 @@ def evaluate(
         bool, typer.Option("--svr", help="Two-step baseline: support vector regression on the trial's features.")
     ] = False,
     impostors: Annotated[str | None, typer.Option(help="Prepared corpus of impostors for the EER.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="--seeds: processes; one a core, or a GPU, by default.", min=1)
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="--seeds: folder for the results of several studies.")] = None,
     studies: Root = Path("studies"),
 ) -> None:
-    """Score the chosen trial on the test part, once."""
-    from sersearch.evaluation import evaluate as run
+    """Score the chosen trial on the test part, once; with --seeds, its configuration trained anew with fresh seeds."""
+    from sersearch.errors import ConfigError
     from sersearch.study import Study
 
-    result = run(Study.open(study, studies), trial, metric=metric, again=again, impostors=impostors, svr=svr)
-    print(json.dumps(result, indent=2))
+    opened = [Study.open(name, studies) for name in study]
+    if seeds is not None:
+        if svr or impostors is not None:
+            raise ConfigError("--svr and --impostors are of the search's own model; leave them out, or --seeds")
+        how = {"seeds": _seeds(seeds), "trial": trial, "metric": metric, "again": again, "workers": workers}
+        return _evaluate_seeds(opened, how, out)
+    if len(opened) > 1 or out is not None or workers is not None:
+        raise ConfigError("several studies, --out and --workers go with --seeds N; leave them out, or add it")
+    from sersearch.evaluation import evaluate as run
+
+    print(json.dumps(run(opened[0], trial, metric=metric, again=again, impostors=impostors, svr=svr), indent=2))
+
+
+def _seeds(text: str) -> int | list[int]:
+    """What `--seeds` says: a number, or a list."""
+    from sersearch.errors import ConfigError
+
+    if not re.fullmatch(r"\d+(,\d*)*", text):
+        raise ConfigError(f"--seeds {text}: expected how many, such as 10, or a list, such as 3,5,8")
+    return [int(number) for number in text.split(",") if number] if "," in text else int(text)
+
+
+def _evaluate_seeds(studies: list[Study], how: dict[str, Any], out: Path | None) -> None:
+    """Train, test and print; several studies together."""
+    from rich.console import Console
+
+    from sersearch.errors import ConfigError
+    from sersearch.evaluation.repeated import evaluate_folds, evaluate_seeds, write_results
+    from sersearch.evaluation.tables import to_rich
+
+    def say(seed: int, text: str) -> None:
+        print(printable(f"seed {seed}: {text}" if seed >= 0 else text), file=sys.stderr, flush=True)
+
+    several = len(studies) > 1
+    if several and how["trial"] is not None:
+        raise ConfigError("--trial: each study has trials of its own; leave it out, or evaluate one study at a time")
+    if out is not None and not several:
+        raise ConfigError(f"--out {out}: of one study, results lie in its own folder; leave it out")
+    with _interruptible():
+        if several:
+            results = evaluate_folds(studies, "+".join(study.name for study in studies), **how, on_event=say)
+        else:
+            results = evaluate_seeds(studies[0], **how, on_event=say)
+    Console().print(to_rich(results))
+    if out is not None:
+        write_results(results, out)
+    for folder in [study.folder / "evaluation" for study in studies] if out is None else [out]:
+        print(f"{folder / 'results.json'}, {folder / 'results.csv'}")
+
+
+@app.command()
+def compare(
+    study: Annotated[list[str], typer.Argument(help="Studies, or NAME=STUDY,STUDY,... for the folds of one protocol.")],
+    metric: Annotated[str | None, typer.Option(help="ua, ccc_valence, ...; the first one's by default.")] = None,
+    test: Annotated[
+        Literal["paired_t", "student_t", "welch_t", "fisher_z"], typer.Option(help="The test of significance.")
+    ] = "paired_t",
+    tails: Annotated[int | None, typer.Option(help="1 or 2; the paper's by default.", min=1, max=2)] = None,
+    correction: Annotated[Literal["holm"] | None, typer.Option(help="For the number of tests.")] = None,
+    baseline: Annotated[
+        list[str] | None, typer.Option(help="A study, or a NAME, to be better than; again for several.")
+    ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="In one condition (snr5), or of what is best by a metric (dev_ccc_valence)."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the table as CSV, Markdown and LaTeX, and the chart.")
+    ] = None,
+    studies: Root = Path("studies"),
+) -> None:
+    """Test which study is better, of what `evaluate --seeds` found, and mark it as the papers do."""
+    from rich.console import Console
+
+    from sersearch.evaluation.comparison import compare as run
+    from sersearch.evaluation.rendering import to_rich, write_comparison
+    from sersearch.evaluation.repeated import load_results
+
+    named = {text: load_results(text, studies, only) for text in study}
+    first = next(iter(named.values()))
+    made = run(
+        list(named.values()),
+        metric or first.metrics[0],
+        test,
+        correction,
+        [named[name].study if name in named else name for name in baseline or []] or None,
+        tails,  # type: ignore[arg-type]  # 1 or 2
+    )
+    Console().print(to_rich(made))
+    if out is not None:
+        print(", ".join(map(str, write_comparison(made, out))))
+
+
+@app.command()
+def paper(
+    name: Annotated[
+        str | None, typer.Argument(help="PAPER/NAME, such as ladder/table1; all are listed without.")
+    ] = None,
+    data: Annotated[
+        list[str] | None, typer.Option(help="A prepared corpus, or several one by one; the demo corpus by default.")
+    ] = None,
+    aux: Annotated[list[str] | None, typer.Option(help="A prepared corpus for pre-training (speaker, gender).")] = None,
+    cross: Annotated[
+        list[str] | None, typer.Option(help="A prepared corpus that is tested in place of --data.")
+    ] = None,
+    scale: Annotated[float, typer.Option(help="Share of the paper's budget, such as 0.02 for a laptop.")] = 1.0,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; papers/NAME by default.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run, and for how long.")] = False,
+    concurrency: Annotated[int | None, typer.Option(help="Trials at a time; all cores by default.", min=1)] = None,
+    lanes: Annotated[str, typer.Option(help="Trials trained as one model on each GPU, or core; or auto.")] = "1",
+    address: Annotated[
+        str | None, typer.Option(help="A Ray cluster, such as auto; a Ray of its own by default.")
+    ] = None,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow; a local SQLite file by default.")] = None,
+    studies: Root = Path("studies"),
+) -> None:
+    """Make a table or figure of the papers on a corpus, beside the paper's own numbers; a killed run goes on."""
+    from sersearch.data.place import place
+    from sersearch.papers import command, get_piece
+    from sersearch.papers.planning import Given
+    from sersearch.tuning.run import How
+
+    if name is None:
+        return command.show_list()
+    given = Given(
+        name=name,
+        data=tuple(map(place, data)) if data else (command.demo(get_piece(name)),),
+        aux=tuple(map(place, aux or ())),
+        cross=tuple(map(place, cross or ())),
+        studies=studies,
+        scale=scale,
+        how=(("concurrency", concurrency), ("lanes", _lanes(lanes)), ("tracking_uri", tracking_uri)),
+    )
+    if dry_run:
+        return command.show_cost(given, concurrency)
+    with _interruptible():
+        command.make_piece(given, out or Path("papers") / name, How(concurrency=concurrency, address=address))
 
 
 def _spread(arguments: list[str]) -> list[str]:

@@ -69,7 +69,7 @@ def test_the_command_line_loads_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
-COMMANDS = ("prep", "corpora", "spaces", "tune", "status", "report", "export", "predict", "evaluate")
+COMMANDS = ("prep", "corpora", "spaces", "tune", "status", "report", "export", "predict", "evaluate", "compare")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -242,7 +242,7 @@ def test_a_dry_run_from_the_command_line_takes_every_option_and_runs_nothing(
         ((*TINY, "--protocol", "kfold", "--fold", "11"), "11"),
         ((*TINY, *LOSO, "--target", "emotoin"), "did you mean emotion"),
         ((*TINY, *LOSO, "--target", "valence_levels"), "valence"),
-        ((*TINY, *LOSO, "--method", "gird"), "'grid', 'random' or 'tpe' (it is 'gird')"),
+        ((*TINY, *LOSO, "--method", "gird"), "'grid', 'random', 'tpe' or 'nsga2' (it is 'gird')"),
         ((*TINY, *LOSO, "--trials", "0"), "trials: input should be greater than or equal to 1"),
         ((*TINY, *LOSO, "--set", "alpha=0.3"), "--set alpha: the space aae_alpha_beta searches it; leave it out"),
         ((*TINY, *LOSO, "--set", "segment_frames=40"), "multiple of 32"),
@@ -558,13 +558,14 @@ def test_the_metric_and_the_baseline_are_passed_on(
 ) -> None:
     Study.create("mine", {"family": "ladder"}, place / "studies")
     calls: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(export, "export_bundle", lambda study, out, trial, metric: calls.append((out, trial, metric)))
+    monkeypatch.setattr(export, "export_bundle", lambda study, out, *rest: calls.append((out, *rest)) or out)
     monkeypatch.setattr(evaluation, "evaluate", lambda study, trial, **rest: calls.append((trial, rest)) or {"ccc": 1})
-    assert run(capsys, "export", "mine", "--out", "model", "--metric", "dev_ccc_valence")[0] == 0
+    options = ("--metric", "dev_ccc_valence", "--data-licence", "CC0")
+    assert run(capsys, "export", "mine", "--out", "model", *options)[0] == 0
     code, out, _ = run(capsys, "evaluate", "mine", "--trial", "2", "--metric", "dev_ccc_valence", "--svr")
     assert (code, json.loads(out)) == (0, {"ccc": 1})
     rest = {"metric": "dev_ccc_valence", "again": False, "impostors": None, "svr": True}
-    assert calls == [(Path("model"), None, "dev_ccc_valence"), (2, rest)]
+    assert calls == [(Path("model"), None, "dev_ccc_valence", "CC0"), (2, rest)]
 
 
 def test_a_bundle_that_is_damaged_is_a_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ class TestConformance(FamilyConformance):
     configs = (
         SMALL,
         replace(SMALL, tasks="stl"),
+        replace(SMALL, tasks="gender"),
+        replace(SMALL, tasks="speaker"),
         replace(SMALL, model="ae"),
         replace(SMALL, model="cnn", tasks="stl"),
         replace(SMALL, generator_loss="saturating"),
@@ -51,6 +53,16 @@ def test_eq_1_and_2_by_hand() -> None:
     l_c = losses.classification_loss(logit(0.6)[0], logit(1.0)[0], logit(0.5)[0], logit(2.0)[0])
     assert l_c == pytest.approx(0.6 * 1.0 + 0.4 * (0.5 + 2.0))
     assert losses.single_task_loss(logit(0.7)[0], logit(2.0)[0]) == pytest.approx(1.4)
+
+
+@pytest.mark.parametrize("task", ["gender", "speaker"])
+def test_one_secondary_task_has_the_whole_of_the_rest(task: str) -> None:
+    l_c = losses.classification_loss(logit(0.6)[0], logit(1.0)[0], logit(0.5)[0])
+    assert l_c.item() == pytest.approx(0.6 * 1.0 + 0.4 * 0.5)
+    config = replace(SMALL, tasks=task)
+    children = {name for name, _ in FAMILY.build(config, PAPER).named_children()}
+    assert children == {"encoder", "decoder", "discriminator", "emotion", task}
+    assert FAMILY.pretraining(config, PAPER)[0].updates == ("encoder", task)
 
 
 def test_eq_3_by_hand() -> None:

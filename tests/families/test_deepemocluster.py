@@ -53,7 +53,7 @@ class Conformance(FamilyConformance):
     """Of development data there are no clusters, so no losses by them; and data without a label is refused."""
 
     family = FAMILY
-    configs = tuple(replace(SMALL, model=model) for model in MODELS)
+    configs = tuple(replace(SMALL, model=model) for model in (*MODELS, "unsupervised"))
     vary: ClassVar = VARY
 
     of_training: ClassVar = {"unlabelled", "labelled", "cluster"}
@@ -223,6 +223,8 @@ def test_phases_update_what_the_paper_says() -> None:
     [
         ("deepemocluster", "unlabelled", {"encoder", "cluster", "top_unlabelled"}),
         ("deepemocluster", "labelled", {"encoder", "cluster", "top", "regressor"}),
+        ("unsupervised", "unlabelled", {"encoder", "cluster", "top_unlabelled"}),
+        ("unsupervised", "labelled", {"encoder", "cluster", "top"}),
         ("cnn_regressor", "labelled", {"encoder", "regressor"}),
         ("cnn_ae", "unlabelled", {"encoder", "decoder"}),
         ("cnn_ae", "labelled", {"encoder", "decoder", "regressor"}),
@@ -530,7 +532,10 @@ def test_one_vector_an_utterance() -> None:
         ({"channels": [8, 8]}, r"params.channels: \(8, 8\) is not a list of 7 positive ints"),
         ({"lambda_": -0.5}, r"params.lambda_: -0.5 is outside \[0, inf\)"),
         ({"lambda": 1.0}, "params.lambda: unknown hyperparameter; did you mean lambda_?"),
-        ({"model": "vae"}, "params.model: 'vae' is not one of deepemocluster, cnn_regressor, cnn_ae, cnn_vae"),
+        (
+            {"model": "vae"},
+            "params.model: 'vae' is not one of deepemocluster, unsupervised, cnn_regressor, cnn_ae, cnn_vae",
+        ),
     ],
 )
 def test_hyperparameters_that_cannot_be(values: dict[str, object], message: str) -> None:

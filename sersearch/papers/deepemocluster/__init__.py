@@ -1,0 +1,1 @@
+"""Lin, Sridhar & Busso, "DeepEmoCluster", ICASSP 2021."""
