@@ -87,7 +87,7 @@ doc: one of its trials needs a gigabyte
 family: aae
 features: spectrogram
 search:
-  hidden: {choices: [16, 60000, 17]}
+  hidden: {choices: [16, 300000, 17]}
 fixed: {channels: [8, 16, 16], batch_size: 8, segment_frames: 32, segment_hop: 32}
 method: grid
 pruning: {kind: none}
