@@ -14,6 +14,8 @@ from sersearch.study import Study
 from tests.faults.matrix import OPTIONS, Search, assert_nothing_lost
 from tests.faults.nodes import Cluster, may_make_networks
 
+pytestmark = pytest.mark.slow
+
 TRIAL = "ray::ImplicitFunc"
 CUT_S = 30
 

@@ -30,6 +30,7 @@ time: minutes
 """
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_a_thousand_trials(work: Path) -> None:
     (work / "thousand.yaml").write_text(SPACE)

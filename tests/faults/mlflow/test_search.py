@@ -14,7 +14,10 @@ from tests.faults.matrix import Search, assert_nothing_lost
 from tests.faults.mlflow.servers import Postgres, Server
 from tests.faults.mlflow.streams import runs
 
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
+]
 
 AWAY_S = 60
 
