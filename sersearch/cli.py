@@ -35,6 +35,9 @@ TARGETS = (
     "emotion, emotion4, activation, valence, dominance, attributes, activation_levels, valence_levels, clusters3 "
     "or clusters5"
 )
+Gpu = Annotated[
+    bool, typer.Option("--gpu", help="Train on GPUs only: wait for a node with one where the cluster has none yet.")
+]
 Root = Annotated[Path, typer.Option("--studies", help="Folder of studies.")]
 Metric = Annotated[
     str | None, typer.Option(help="What is best: the study's objective by default, or e.g. dev_ccc_valence.")
@@ -239,6 +242,7 @@ def tune(
     address: Annotated[
         str | None, typer.Option(help="A Ray cluster, such as auto; a Ray of its own by default.")
     ] = None,
+    gpu: Gpu = False,
     storage: Annotated[
         str | None,
         typer.Option(help="Folder or URL that all nodes of a cluster reach, for checkpoints and a copy of the study."),
@@ -268,7 +272,7 @@ def tune(
     from sersearch.study import Study
     from sersearch.tuning import plan, progress, run
 
-    how = run.How(concurrency=concurrency, address=address, tracking_uri=tracking_uri, grace=grace)
+    how = run.How(concurrency=concurrency, address=address, gpu=gpu, tracking_uri=tracking_uri, grace=grace)
     if resume is not None or retry_failed is not None:
         return _resume(context, resume, retry_failed, studies, how, storage, verbose)
     if space is None:
@@ -305,17 +309,15 @@ def tune(
         name=name,
         root=studies,
         seed=seed,
-        concurrency=concurrency,
         lanes=fused,
         precision=precision,
         compile=compile,
-        tracking_uri=tracking_uri,
         storage=storage,
         epoch_limit=epoch_limit,
     )
     progress.announce(chosen)
     if dry_run:
-        return progress.show_dry_run(request, plan.dry_run(request))
+        return progress.show_dry_run(request, plan.dry_run(request, concurrency))
     there = name is not None and not fresh and (studies / name / "study.json").is_file()
     before = Study.open(str(name), studies) if there else None
     with _interruptible(), progress.Live(before, verbose) as live:
@@ -414,7 +416,16 @@ def _resume(
     assert name is not None
     sources = {p.opts[0]: context.get_parameter_source(p.name or "") for p in context.command.params}
     given = {option for option, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
-    allowed = {"--studies", "--concurrency", "--tracking-uri", "--address", "--storage", "--grace", "--verbose"}
+    allowed = {
+        "--studies",
+        "--concurrency",
+        "--tracking-uri",
+        "--address",
+        "--gpu",
+        "--storage",
+        "--grace",
+        "--verbose",
+    }
     if extra := sorted(given - allowed - {option}):
         raise ConfigError(f"{option} goes on with a study as it was begun; leave out {', '.join(extra)}")
     there = (Path(name) / "study.json").is_file()
@@ -709,6 +720,7 @@ def paper(
     address: Annotated[
         str | None, typer.Option(help="A Ray cluster, such as auto; a Ray of its own by default.")
     ] = None,
+    gpu: Gpu = False,
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow; a local SQLite file by default.")] = None,
     studies: Root = Path("studies"),
 ) -> None:
@@ -727,12 +739,13 @@ def paper(
         cross=tuple(map(place, cross or ())),
         studies=studies,
         scale=scale,
-        how=(("concurrency", concurrency), ("lanes", _lanes(lanes)), ("tracking_uri", tracking_uri)),
+        lanes=_lanes(lanes),
     )
     if dry_run:
         return command.show_cost(given, concurrency)
+    how = How(concurrency=concurrency, address=address, gpu=gpu, tracking_uri=tracking_uri)
     with _interruptible():
-        command.make_piece(given, out or Path("papers") / name, How(concurrency=concurrency, address=address))
+        command.make_piece(given, out or Path("papers") / name, how)
 
 
 def _spread(arguments: list[str]) -> list[str]:

@@ -27,7 +27,7 @@ def prepare(address: str | None, environment: Mapping[str, str] = {}) -> None:
     if "ray" in sys.modules:  # it has read its own already
         known = dict(environment)
     else:
-        known = {**environment, **_QUIET, **({} if _cluster(address) else _ALONE), "RAY_AUTH_MODE": "token"}
+        known = {**environment, **_QUIET, **({} if cluster_named(address) else _ALONE), "RAY_AUTH_MODE": "token"}
     for name, value in known.items():
         os.environ.setdefault(name, value)
 
@@ -49,7 +49,7 @@ def ray_session(address: str | None, environment: Mapping[str, str] = {}, **loca
     prepare(address, environment)
     import ray
 
-    cluster = _cluster(address)
+    cluster = cluster_named(address)
     ours = not ray.is_initialized()
     if ours:
         how: dict[str, Any] = {"address": "local", "include_dashboard": False, **local}
@@ -77,7 +77,8 @@ def ray_session(address: str | None, environment: Mapping[str, str] = {}, **loca
                 gc.enable()
 
 
-def _cluster(address: str | None) -> str | None:
+def cluster_named(address: str | None) -> str | None:
+    """The cluster that is asked for, here or in RAY_ADDRESS; None: this machine."""
     return address or os.environ.get("RAY_ADDRESS")
 
 
@@ -119,4 +120,4 @@ def _own_token() -> None:
         Path("~/.ray/auth_token").expanduser().chmod(0o600)
 
 
-__all__ = ["prepare", "ray_session"]
+__all__ = ["cluster_named", "prepare", "ray_session"]

@@ -59,21 +59,31 @@ def plain(record: logging.LogRecord) -> Record:
 
 
 @contextmanager
-def gathered() -> Iterator[Gathered]:
-    """What sersearch logs, and Python warns of, in the block."""
-    handler, loggers = Gathered(), [logging.getLogger(name) for name in ("sersearch", "py.warnings")]
+def handled(handler: logging.Handler, *names: str) -> Iterator[None]:
+    """What the loggers of these names log from INFO on goes to `handler` in the block."""
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
-    logging.captureWarnings(True)
     for logger in loggers:
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
     try:
-        yield handler
+        yield
     finally:
-        logging.captureWarnings(False)
         for logger, level in zip(loggers, levels, strict=True):
             logger.removeHandler(handler)
             logger.setLevel(level)
+
+
+@contextmanager
+def gathered() -> Iterator[Gathered]:
+    """What sersearch logs, and Python warns of, in the block."""
+    handler = Gathered()
+    logging.captureWarnings(True)
+    try:
+        with handled(handler, "sersearch", "py.warnings"):
+            yield handler
+    finally:
+        logging.captureWarnings(False)
 
 
 def write(folder: Path, trial: int | None, records: Iterable[Record]) -> None:
@@ -92,4 +102,9 @@ def log_file(folder: Path, trial: int | None) -> Path:
     return folder / "logs" / ("search.jsonl" if trial is None else f"trial-{trial:04d}.jsonl")
 
 
-__all__ = ["Gathered", "Record", "gathered", "log_file", "plain", "write"]
+def stack_file(home: Path, trial: int) -> Path:
+    """Where a process that takes too long for a trial's epoch says what it did, below the study's `home`."""
+    return home / "logs" / f"trial-{trial:04d}.stack"
+
+
+__all__ = ["Gathered", "Record", "gathered", "handled", "log_file", "plain", "stack_file", "write"]

@@ -26,7 +26,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -47,6 +47,17 @@ SECONDS = "seconds"
 """Among several objectives, a trial's training time: the less, the better."""
 STUDIES = Path("studies")
 """Where studies lie unless told otherwise."""
+
+SETTLE = "settle"
+"""Why a study is held by whoever ends what a killed driver left."""
+
+OnEvent = Callable[[str, int, dict[str, Any]], None]
+"""Called with what the journal gets: event (start, epoch, end), trial and fields; with log records, as `log`.
+
+First with `begin`, the number of trials, the metric that is searched for and the split card's notes, and with `wait`
+before it where something else must end first, `why`; last, where nothing interrupts it, with `finished` and the study,
+before Ray ends: Ray can take the process with it.
+"""
 
 
 @dataclass
@@ -328,7 +339,7 @@ class Study:
             while not wait and not _locked(file.fileno()):
                 holder = self._holder()
                 # A second, as whoever only looks whether the lock is free has it for a moment.
-                if time.monotonic() - began > (patience if holder.get("purpose") == "settle" else 1.0):
+                if time.monotonic() - began > (patience if holder.get("purpose") == SETTLE else 1.0):
                     who = f"process {holder.get('pid', 'unknown')} on {holder.get('host', 'an unknown host')}"
                     raise StudyError(f"study {self.name} is being run by {who}; wait for it or end it")
                 time.sleep(0.1)

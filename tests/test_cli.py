@@ -267,7 +267,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, *args: str) -> TuneRequest:
     """What `sersearch tune ARGS` asks for."""
     seen: list[TuneRequest] = []
 
-    def dry_run(request: TuneRequest) -> None:
+    def dry_run(request: TuneRequest, concurrency: int | None) -> None:
         seen.append(request)
         raise DataError("enough")
 

@@ -53,7 +53,9 @@ def run(sheets: Sequence[Sheet], how: How, say: Say) -> None:
     if not left:
         return
 
-    def ended(event: str, trial: int, fields: dict[str, Any]) -> None:
+    def told(event: str, trial: int, fields: dict[str, Any]) -> None:
+        if event == "wait":
+            say(f"    waiting: {fields['why']}")
         if event == "end" and fields["state"] != "complete":
             say(f"    trial {trial}: {fields['state']}, {fields['reason']}")
 
@@ -61,7 +63,7 @@ def run(sheets: Sequence[Sheet], how: How, say: Say) -> None:
         for number, job in enumerate(left, start=1):
             trials = f"trials: {size(job.request.space)}, epochs: up to {job.request.space.epochs}"
             say(f"[{number}/{len(left)}] {job.request.name}, {trials}")
-            tune(job.request, how, ended)
+            tune(job.request, how, told)
 
 
 def _finished(job: Job) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from sersearch.data.conditions import CLEAN
 from sersearch.data.joined import open_table
@@ -35,8 +35,8 @@ class Given:
     cross: tuple[Place, ...] = ()
     studies: Place = STUDIES
     scale: float = 1.0
-    how: tuple[tuple[str, Any], ...] = ()
-    """Fields of each TuneRequest that change no result: concurrency, lanes, ..."""
+    lanes: int | Literal["auto"] = 1
+    """Of each study."""
 
     @property
     def paper(self) -> str:
@@ -207,7 +207,7 @@ def _jobs(part: Part, given: Given, data: Place, cross: Place | None, several: b
                 name=_name(part, given, table, fold, speakers),
                 root=given.studies,
                 seed=seed,
-                **dict(given.how),
+                lanes=given.lanes,
             )
             yield Job(part, request, (seed, fold), speakers)
 

@@ -13,22 +13,15 @@ from typing import Any
 
 from ray.tune import Callback
 
-from sersearch.logs import log_file, plain, write
+from sersearch.logs import log_file, plain, stack_file, write
 from sersearch.redaction import redact
-from sersearch.study import Study, TrialRecord
+from sersearch.study import OnEvent, Study, TrialRecord
 from sersearch.tuning.client import KEPT_CHECKPOINTS, RETRIES
 from sersearch.tuning.leaving import Leaving
 from sersearch.tuning.storage import Storage, local_copies, relative, remove
 
 KEPT = ("model*.safetensors", "state.json", "*.csv", "*.png")
 """Of a checkpoint, what goes to MLflow."""
-
-OnEvent = Callable[[str, int, dict[str, Any]], None]
-"""Called with what the journal gets: event (start, epoch, end), trial and fields; with log records, as `log`.
-
-First with `begin`, the number of trials, the metric that is searched for and the split card's notes; last, where
-nothing interrupts it, with `finished` and the study, before Ray ends: Ray can take the process with it.
-"""
 
 GONE = ("is unavailable", "node has died", "node was terminated", "preempted")
 """In what Ray says of an actor, that it is its machine that is gone."""
@@ -127,8 +120,9 @@ class Journal(Callback):  # type: ignore[misc]
 
     def _moves(self, number: int, why: str) -> bool:
         """Whether a trial whose process died goes on elsewhere, its machine being lost."""
-        self._gone[number] += any(sign in why for sign in GONE)
-        return any(sign in why for sign in GONE) and self._gone[number] <= MOST_GONE
+        gone = any(sign in why for sign in GONE)
+        self._gone[number] += gone
+        return gone and self._gone[number] <= MOST_GONE
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """A trial ends: by itself, failed or not, stopped by ASHA, or because the search ends."""
@@ -167,7 +161,7 @@ class Journal(Callback):  # type: ignore[misc]
         lines = text.splitlines() or ["no message"]
         why = next((line for line in lines if "because" in line or "is unavailable" in line), lines[0]).strip()
         number = trial.config["trial"]
-        stack = self._study.home / "logs" / f"trial-{number:04d}.stack"
+        stack = stack_file(self._study.home, number)
         if stack.is_file() and (hung := stack.read_text("utf-8", errors="replace")):
             why, text = "the epoch took longer than it may", hung
             stack.unlink()
@@ -214,4 +208,4 @@ class Journal(Callback):  # type: ignore[misc]
                 self.end(record.number, "interrupted", self._leaving.reason or "the search was interrupted")
 
 
-__all__ = ["Journal", "OnEvent"]
+__all__ = ["Journal"]

@@ -28,7 +28,7 @@ from sersearch.logs import Gathered, gathered
 from sersearch.training import Engine, EpochResult
 from sersearch.tuning.client import Order, Shared, failure, turn_key
 from sersearch.tuning.data import device, how, load_data
-from sersearch.tuning.trainable import begin, checkpoint_files, epoch_report, stack_file
+from sersearch.tuning.trainable import begin, checkpoint_files, epoch_report, stack_of
 from sersearch.tuning.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
@@ -238,7 +238,7 @@ class LaneServer:
         assert engine is not None
         problem = None
         try:
-            with self._watchdog.epoch(stack_file(self._shared, seats[0].order["trial"])):
+            with self._watchdog.epoch(stack_of(self._shared, seats[0].order["trial"])):
                 results = {result.lane: result for result in engine.epoch([seat.lane for seat in seats])}
         except Exception as error:
             problem = error.with_traceback(None)  # which would hold on to the model's memory

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from typing import Any
 
 from ray.tune import Stopper
@@ -23,11 +22,11 @@ class Leaving(Stopper):  # type: ignore[misc]
         self._grace, self._until = grace, 0.0
         self._waited_for: set[int] = set()
 
-    def ask(self, reason: str, running: Iterable[int] | None = None) -> None:
-        """End the search because of `reason`, the first that is given; `running` trials are waited for, or all."""
+    def ask(self, reason: str) -> None:
+        """End the search because of `reason`, the first that is given; trials that are being trained are waited for."""
         if self.reason is None:
             self.reason, self._until = redact(reason), time.monotonic() + self._grace
-            self._waited_for = set(self.running if running is None else running)
+            self._waited_for = set(self.running)
 
     def ended(self, trial: int) -> None:
         """There is nothing to wait for in `trial` any more."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -53,14 +53,12 @@ class TuneRequest:
     name: str | None = None
     root: Path = STUDIES
     seed: int = 0
-    concurrency: int | None = None
     lanes: int | Literal["auto"] = 1
     """Trials that are trained as one model on each GPU, or core; `auto`: as many as fit the GPU and pay, 1 on CPU."""
     precision: Precision = "float32"
     """Of the products that trials compute."""
     compile: bool | None = None
     """Whether steps are compiled; None: on a GPU, where they are measured to be faster."""
-    tracking_uri: str | None = None
     storage: str | None = None
     """Folder or URL that all nodes of a cluster reach, for checkpoints; None: the study's folder."""
     epoch_limit: float | None = None
@@ -92,8 +90,11 @@ class DryRun:
     """Checkpoints in Ray's folder and in MLflow."""
 
 
-def dry_run(request: TuneRequest) -> DryRun:
-    """What `request` would run, with one configuration's first steps timed on its data. Writes nothing."""
+def dry_run(request: TuneRequest, concurrency: int | None = None) -> DryRun:
+    """What `request` would run, with one configuration's first steps timed on its data. Writes nothing.
+
+    `concurrency`: trials at a time; None: one a core.
+    """
     space = request.space
     (data, *_), section, card = _data(request)
     config = space.config(space.paper_point() or space.middle())
@@ -106,7 +107,7 @@ def dry_run(request: TuneRequest) -> DryRun:
     members = _members(request)
     seconds, size = members * seconds, members * size
     trials = len(space.grid()) if space.method == "grid" else space.trials
-    cores = request.concurrency or os.cpu_count() or 1
+    cores = concurrency or os.cpu_count() or 1
     return DryRun(
         trials=trials,
         epochs=space.epochs,
@@ -234,15 +235,11 @@ def _objectives(space: SearchSpace, data: TrainingData) -> list[dict[str, str]]:
     return [objective.model_dump() for objective in space.objectives]
 
 
-def check(request: TuneRequest) -> None:
-    """Raise what is wrong with a search, as :func:`create` does."""
-    if request.space.method == "grid":
-        request.space.grid()  # raises for a range without a step
-    _data(request)
+def create(request: TuneRequest, uri: str, make_room: Callable[[], None] = lambda: None) -> Study:
+    """The study of a new search, in its folder. Raises what is wrong with it while nothing is written.
 
-
-def create(request: TuneRequest, uri: str) -> Study:
-    """The study of a new search, in its folder. Raises what is wrong with it while nothing is written."""
+    `make_room` is called in between, to have an old study's folder out of the way.
+    """
     space, name = request.space, request.name or f"{request.space.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     if space.method == "grid":
         space.grid()  # raises for a range without a step
@@ -259,8 +256,8 @@ def create(request: TuneRequest, uri: str) -> Study:
     files["space.yaml"] = yaml.safe_dump(meta["space"], sort_keys=False)
     if warm:
         files[WARM] = warm_text(warm)
-    study = Study.create(name, meta, request.root, files)
-    return study
+    make_room()
+    return Study.create(name, meta, request.root, files)
 
 
 def _meta(
@@ -345,4 +342,4 @@ def check_unaltered(study: Study) -> None:
         table.check_shards()
 
 
-__all__ = ["DryRun", "TuneRequest", "check", "check_same", "check_unaltered", "create", "dry_run"]
+__all__ = ["DryRun", "TuneRequest", "check_same", "check_unaltered", "create", "dry_run"]

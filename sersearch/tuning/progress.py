@@ -57,6 +57,10 @@ class Live:
         if event == "finished":
             self.__exit__()
             return summary(fields["study"])
+        if event == "wait":
+            return self._console.print(
+                printable(f"Waiting: {fields['why']}"), soft_wrap=True, highlight=False, markup=False
+            )
         if event == "begin":
             self.total, self._metric = fields["trials"], label(fields["metric"])
             for note in fields["notes"]:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from sersearch.errors import TrackingError
-from sersearch.study import Study
+from sersearch.study import SETTLE, Study
 
 PATIENCE_S = 120.0
 """Seconds for which a new driver waits until an old one's remains are settled."""
@@ -56,7 +56,7 @@ def main() -> None:
     """Wait for the driver's end."""
     folder, uri = Path(sys.argv[1]), sys.stdin.read()
     study = Study.open(folder)
-    with study.hold("settle", wait=True) as lock:
+    with study.hold(SETTLE, wait=True) as lock:
         if same_file(lock, folder / ".lock"):  # and not a study that was begun anew in its place
             reap(Study.open(folder), uri)
 

@@ -17,16 +17,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
-from sersearch.cluster import prepare, ray_session
+from sersearch.cluster import cluster_named, prepare, ray_session
 from sersearch.data.place import full_name
-from sersearch.errors import StudyError
-from sersearch.logs import plain
-from sersearch.study import Study
+from sersearch.errors import ConfigError, StudyError
+from sersearch.logs import handled, plain
+from sersearch.study import SETTLE, OnEvent, Study
 from sersearch.training import CPU_ENVIRONMENT
-from sersearch.tuning.plan import TuneRequest, check, check_same, check_unaltered, create
+from sersearch.tuning.plan import TuneRequest, check_same, check_unaltered, create
 from sersearch.tuning.space import SearchSpace, signatures
-
-Event = Callable[[str, int, dict[str, Any]], None]
 
 SERVER_CPUS, CLIENT_CPUS = 0.9, 0.001
 """Of a core, what a lane server and each of its clients reserve: one server a core, and clients beside it."""
@@ -47,19 +45,21 @@ _log = logging.getLogger("sersearch.search")
 
 @dataclass(frozen=True, kw_only=True)
 class How:
-    """How a search is run this time; none of it changes a result."""
+    """How a search is run this time; none of it changes a result, beyond a GPU's rounding."""
 
     concurrency: int | None = None
     """Trials at a time; None: as many as there is room for."""
     address: str | None = None
     """Of a Ray cluster; None: this machine."""
     tracking_uri: str | None = None
-    """Of MLflow, where the study's own isn't to be used; None: the study's."""
+    """Of MLflow; None: the study's own, or a file beside the folder of studies."""
+    gpu: bool = False
+    """Whether to train on GPUs only, and wait for a node that has one; else on CPUs where there is no GPU now."""
     grace: float = GRACE_S
     """Seconds to leave in, once the process is asked to end."""
 
 
-def tune(request: TuneRequest, how: How = How(), on_event: Event | None = None, fresh: bool = False) -> Study:
+def tune(request: TuneRequest, how: How = How(), on_event: OnEvent | None = None, fresh: bool = False) -> Study:
     """Run a search to its end; one whose study is there goes on, unless it is to be `fresh`.
 
     Raises what the checks find (:class:`ConfigError`, :class:`DataError`, :class:`StudyError`, :class:`TrackingError`)
@@ -68,18 +68,16 @@ def tune(request: TuneRequest, how: How = How(), on_event: Event | None = None, 
     """
     from sersearch.tracking import check_uri, default_uri
 
+    _check_gpu(how)
     old = _there(request)
     if old is not None and not fresh:
         check_same(old, request)
         return resume(old.name, request.root, how, on_event)
-    if request.tracking_uri is None:
-        request.root.parent.mkdir(parents=True, exist_ok=True)
-    uri = request.tracking_uri or default_uri(request.root.parent)
+    request.root.parent.mkdir(parents=True, exist_ok=True)
+    uri = how.tracking_uri or default_uri(request.root.parent)
     check_uri(uri)
-    if old is not None:
-        check(request)
-        _set_aside(old)
-    return _run(create(request, uri), how, uri, on_event)
+    study = create(request, uri) if old is None else create(request, uri, partial(_set_aside, old, _waiting(on_event)))
+    return _run(study, how, uri, on_event)
 
 
 @contextmanager
@@ -106,7 +104,7 @@ def resume(
     name: str,
     root: Path,
     how: How = How(),
-    on_event: Event | None = None,
+    on_event: OnEvent | None = None,
     retry: bool = False,
 ) -> Study:
     """Go on with a study: finished trials stay, unfinished ones continue from their checkpoints.
@@ -117,6 +115,7 @@ def resume(
     """
     from sersearch.tracking import check_uri
 
+    _check_gpu(how)
     study = Study.open(name, root)
     if retry and not any(record.state == "failed" for record in study.trials()):
         raise StudyError(f"study {study.name} has no trial that failed")
@@ -132,21 +131,44 @@ def resume(
     return _run(study, how, uri, on_event, retry)
 
 
-def _set_aside(study: Study) -> None:
-    """Rename the folder of a study that is begun anew: nothing is lost."""
+def _check_gpu(how: How) -> None:
+    """Raise :class:`ConfigError` when a GPU is asked for that won't come."""
+    import torch
+
+    if how.gpu and cluster_named(how.address) is None and not torch.cuda.is_available():
+        raise ConfigError("--gpu: this machine has no GPU; leave it out, or name a cluster with --address")
+
+
+def _waiting(on_event: OnEvent | None) -> Callable[[str], None]:
+    """Tells whoever watches what is waited for before a search begins."""
+    return lambda why: None if on_event is None else on_event("wait", -1, {"why": why})
+
+
+@contextmanager
+def _held(study: Study, wait: Callable[[str], None]) -> Iterator[None]:
+    """Be the study's driver on this machine, once what a killed one left is settled."""
     from sersearch.tuning.reaper import PATIENCE_S
+
+    if (study.driver or {}).get("purpose") == SETTLE:
+        wait(f"what a killed process left running is ended first, which may take {PATIENCE_S:.0f} s")
+    with study.hold(patience=PATIENCE_S):
+        yield
+
+
+def _set_aside(study: Study, wait: Callable[[str], None]) -> None:
+    """Rename the folder of a study that is begun anew: nothing is lost."""
     from sersearch.tuning.storage import Storage, set_aside
 
     name = f"{study.name}-until-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    with study.hold(patience=PATIENCE_S):
+    with _held(study, wait):
         if study.meta.get("storage") is not None:
-            with Storage(study).driven(lambda why: None):  # nobody runs it elsewhere
+            with Storage(study).driven(lambda why: None, wait):  # nobody runs it elsewhere
                 pass
             set_aside(study.home, name)
         study.folder.rename(study.folder.with_name(name))
 
 
-def _run(study: Study, how: How, uri: str, on_event: Event | None, retry: bool = False) -> Study:
+def _run(study: Study, how: How, uri: str, on_event: OnEvent | None, retry: bool = False) -> Study:
     prepare(how.address, _ENVIRONMENT)
     from sersearch.tracking import Tracker
     from sersearch.tuning import reaper
@@ -154,13 +176,13 @@ def _run(study: Study, how: How, uri: str, on_event: Event | None, retry: bool =
     from sersearch.tuning.storage import Storage
     from sersearch.tuning.trainable import FAILED
 
-    leaving = Leaving(how.grace)
+    leaving, wait = Leaving(how.grace), _waiting(on_event)
     with ExitStack() as stack:
-        stack.enter_context(study.hold(patience=reaper.PATIENCE_S))
+        stack.enter_context(_held(study, wait))
         storage = None
         if study.meta.get("storage") is not None:
             storage = Storage(study)
-            stack.enter_context(storage.driven(leaving.ask))
+            stack.enter_context(storage.driven(leaving.ask, wait))
             storage.catch_up()
         study.write_meta(state="running")
         for failed in study.home.glob(f"pretrained-*{FAILED}"):
@@ -186,7 +208,7 @@ def _search(
     tracker: Any,
     leaving: Any,
     storage: Any,
-    on_event: Event | None,
+    on_event: OnEvent | None,
     retry: bool,
 ) -> None:
     """The search itself, and what must be done however it ends."""
@@ -194,6 +216,7 @@ def _search(
 
     journal = Journal(study, tracker, leaving, on_event, storage)
     given = [f"--{name} {value}" for name in ("concurrency", "address") if (value := getattr(how, name)) is not None]
+    given += ["--gpu"] if how.gpu else []
     on_again = f"`sersearch tune {' '.join(['--resume', str(study.folder), *given])}` goes on"
     with ExitStack() as stack:
         stack.enter_context(_logged(journal))
@@ -277,15 +300,8 @@ def _logged(journal: Any) -> Iterator[None]:
         def emit(self, record: logging.LogRecord) -> None:
             journal.log(None, [plain(record)])
 
-    logger, handler = logging.getLogger("sersearch"), Written(logging.INFO)
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
+    with handled(Written(logging.INFO), "sersearch"):
         yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
 
 
 def _fit(study: Study, space: SearchSpace, how: How, journal: Any, leaving: Any, retry: bool, cluster: bool) -> None:
@@ -303,18 +319,19 @@ def _fit(study: Study, space: SearchSpace, how: How, journal: Any, leaving: Any,
     ENV_VARS_TO_PROPAGATE.difference_update([name for name in ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")])
     for record in overdue(space, study.trials()):
         journal.end_pruned(record.number, record.epochs[-1]["epoch"])
-    searcher = StudySearcher(space, study.meta["seed"], study.trials(), study.folder, leaving, retry)
+    history = study.trials()
+    searcher = StudySearcher(space, study.meta["seed"], history, study.folder, leaving, retry)
     journal.again = searcher.again
     _log.info("%d trials to run, %d of them begun", searcher.left, searcher.begun)
     asked = how.concurrency or (most_at_once(space) if space.method in ("tpe", "nsga2") else searcher.left)
-    with _trainable(study, space, min(searcher.left, asked), cluster) as (train, at_once):
+    with _trainable(study, space, min(searcher.left, asked), how.gpu, cluster) as (train, at_once):
         rt.Tuner(
             train,
             tune_config=rt.TuneConfig(
                 metric="value",
                 mode="max",
                 search_alg=searcher,
-                scheduler=scheduler(space, study.trials()),
+                scheduler=scheduler(space, history),
                 num_samples=-1,  # until the searcher says that there are no more
                 max_concurrent_trials=how.concurrency or min(at_once or asked, asked),
                 reuse_actors=True,
@@ -340,7 +357,9 @@ def _name(trial: Any) -> str:
 
 
 @contextmanager
-def _trainable(study: Study, space: SearchSpace, wanted: int, cluster: bool) -> Iterator[tuple[Any, int | None]]:
+def _trainable(
+    study: Study, space: SearchSpace, wanted: int, gpu: bool, cluster: bool
+) -> Iterator[tuple[Any, int | None]]:
     """The trainable with its resources, and the trials that there is room for at once; of `wanted` ones, lane servers.
 
     With lanes, a lane server holds each GPU, or core, and a trial is only its client. In a cluster there may be more
@@ -353,6 +372,7 @@ def _trainable(study: Study, space: SearchSpace, wanted: int, cluster: bool) -> 
 
     shared = {**study.meta, "home": full_name(study.home)}
     gpus, cpus = (int(ray.cluster_resources().get(kind, 0)) for kind in ("GPU", "CPU"))
+    gpus = max(gpus, int(gpu))  # a trial that no node has room for yet waits
     lanes = _lanes(study, space, gpus)
     if lanes == 1:
         train = rt.with_resources(partial(trainable.train, shared=shared), {"cpu": 1, "gpu": 1 if gpus else 0})

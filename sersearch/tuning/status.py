@@ -12,7 +12,7 @@ from rich.table import Table
 
 from sersearch.errors import printable
 from sersearch.logs import log_file
-from sersearch.study import Study, TrialRecord
+from sersearch.study import SETTLE, Study, TrialRecord
 from sersearch.tracking.spool import Spool
 from sersearch.tuning.progress import duration, figure, label, short
 
@@ -41,7 +41,7 @@ def show(study: Study) -> None:
 def _driver(study: Study) -> str:
     """Who runs it, or why nobody does."""
     driver, again = study.driver, f"`sersearch tune --resume {study.folder}` goes on"
-    if driver is not None and driver.get("purpose") == "settle":
+    if driver is not None and driver.get("purpose") == SETTLE:
         return f"Study {study.name}: its driver was killed, and what it left is being settled; {again}"
     if driver is not None:
         return f"Study {study.name}: is run by process {driver.get('pid')} on {driver.get('host')}"

@@ -53,11 +53,7 @@ class Storage:
         if there[: len(here)] != here:
             both = f"{self._study.journal} and {self._home}"
             raise StudyError(f"study {self._study.name}: {both} have gone different ways; move one of them away")
-        lines = [json.dumps(event).encode() + b"\n" for event in there]
-        _write(self._study.journal, b"".join(lines))
-        for name in FILES:
-            if name != self._study.journal.name and (self._home / name).is_file():
-                _write(self._study.folder / name, (self._home / name).read_bytes())
+        _bring(self._home, self._study.folder, there)
         self._study.meta.update(Study.open(self._study.folder).meta)
 
     def publish(self) -> None:
@@ -78,13 +74,16 @@ class Storage:
             _write(self._home / "journal" / f"{number:09d}.jsonl", json.dumps(event).encode() + b"\n")
 
     @contextmanager
-    def driven(self, on_lost: Callable[[str], None]) -> Iterator[None]:
+    def driven(self, on_lost: Callable[[str], None], on_wait: Callable[[str], None]) -> Iterator[None]:
         """Be the study's driver in the block; `on_lost` is told when another has taken its place.
 
-        Raises :class:`StudyError` when there is another that lives: it takes some seconds to see.
+        Raises :class:`StudyError` when there is another that lives. That takes some seconds to see: `on_wait` is told.
         """
         path, own = self._home / "driver.json", uuid.uuid4().hex
         other = _driver(path)
+        if other:
+            who = f"process {other.get('pid')} on {other.get('host')}"
+            on_wait(f"{who} ran this study: up to {MISSED * BEAT_S:.0f} s to see whether it still does")
         until = time.monotonic() + MISSED * BEAT_S
         while other and time.monotonic() < until:
             time.sleep(BEAT_S / 5)
@@ -124,12 +123,17 @@ def fetch(name: str, storage: str, root: Path) -> bool:
     if not (home / "study.json").is_file():
         return False
     folder.mkdir(parents=True, exist_ok=True)
-    for file in FILES:
-        if file == "trials.jsonl":
-            _write(folder / file, b"".join(json.dumps(event).encode() + b"\n" for event in _events(home)))
-        elif (home / file).is_file():
-            _write(folder / file, (home / file).read_bytes())
+    _bring(home, folder, _events(home))
     return True
+
+
+def _bring(home: Path, folder: Path, events: list[dict[str, Any]]) -> None:
+    """Bring a study's files from the storage into its `folder`, its journal with `events`."""
+    for name in FILES:
+        if name == "trials.jsonl":
+            _write(folder / name, b"".join(json.dumps(event).encode() + b"\n" for event in events))
+        elif (home / name).is_file():
+            _write(folder / name, (home / name).read_bytes())
 
 
 def set_aside(home: Path, name: str) -> None:
@@ -171,7 +175,7 @@ def local_copies(files: list[Path], folder: Path) -> list[Path]:
 
 def remove(folder: Path) -> None:
     """Remove a folder, or do nothing: what isn't needed any more is no reason to end a search."""
-    with suppress(OSError):
+    with suppress(OSError), _as_os_errors(folder):
         if is_local(folder):
             shutil.rmtree(folder)
         else:

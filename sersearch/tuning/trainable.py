@@ -29,7 +29,7 @@ from sersearch.data.table import FeatureTable
 from sersearch.errors import DataError
 from sersearch.families import get_family
 from sersearch.family import Config
-from sersearch.logs import gathered
+from sersearch.logs import gathered, stack_file
 from sersearch.predictions import PREDICTIONS, predictions_csv
 from sersearch.training import Engine, EpochResult, LaneState, Members, MembersState, Predictions, pretrain
 from sersearch.tuning.client import REPORT, MachineError, Order, Shared, failure, report, retried, write_files
@@ -71,7 +71,7 @@ def _epochs(config: Order, shared: Shared) -> Iterator[tuple[EpochResult, Files]
     last, epochs, files = (_several if is_several(shared) else _alone_in)(order, shared)
     if last is not None:
         yield last, files
-    watchdog, stack = _watchdog(shared["home"], shared["epoch_limit"]), stack_file(shared, config["trial"])
+    watchdog, stack = _watchdog(shared["home"], shared["epoch_limit"]), stack_of(shared, config["trial"])
     while True:
         with watchdog.epoch(stack):
             result = next(epochs, None)
@@ -131,13 +131,14 @@ def _watchdog(home: str, limit: float | None) -> Watchdog:
     return Watchdog(limit)
 
 
-def stack_file(shared: Shared, trial: int) -> Path | None:
-    """Where a process that takes too long for a trial's epoch says what it did; None where no disk is shared."""
-    logs = place(shared["home"]) / "logs"
-    if not is_local(logs) or not logs.parent.is_dir():
+def stack_of(shared: Shared, trial: int) -> Path | None:
+    """Where a process says what took it too long; None where no disk is shared."""
+    home = place(shared["home"])
+    if not is_local(home) or not home.is_dir():
         return None
-    logs.mkdir(exist_ok=True)
-    return logs / f"trial-{trial:04d}.stack"
+    file = stack_file(home, trial)
+    file.parent.mkdir(exist_ok=True)
+    return file
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,8 @@ class Cluster:
         self._on("switch", "link", "set", "switch", "up")
         self.address = f"{self._address(0)}:{PORT}"
 
-    def start(self, node: int) -> None:
-        """Start node `node`; 0 is the head."""
+    def start(self, node: int, *args: str) -> None:
+        """Start node `node`; 0 is the head. `args`: further ones of `ray start`."""
         if node not in self._nodes:
             self._connect(node)
         how = ["--head", f"--port={PORT}", "--num-cpus=0", "--include-dashboard=false"]
@@ -48,7 +48,7 @@ class Cluster:
         command = [str(Path(sys.executable).with_name("ray")), "start", f"--node-ip-address={self._address(node)}"]
         with (self._folder.parent / f"node{node}.out").open("ab") as output:
             self._nodes[node] = subprocess.Popen(
-                self.inside(node, *command, *how, "--block", "--disable-usage-stats"),
+                self.inside(node, *command, *how, *args, "--block", "--disable-usage-stats"),
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **self.env},

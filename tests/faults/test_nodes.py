@@ -42,8 +42,8 @@ def on_cluster(cluster: Cluster, work: Path, name: str, *args: str) -> Search:
     return Search(work, name, *where, "--concurrency", "1", *args, env=cluster.env, prefix=cluster.inside(0))
 
 
-def begin(cluster: Cluster, work: Path, name: str) -> Search:
-    return on_cluster(cluster, work, name, *OPTIONS, "--name", name)
+def begin(cluster: Cluster, work: Path, name: str, *args: str) -> Search:
+    return on_cluster(cluster, work, name, *OPTIONS, "--name", name, *args)
 
 
 def busy(cluster: Cluster) -> int:
@@ -111,6 +111,25 @@ def test_a_second_driver_elsewhere_is_refused(cluster: Cluster, work: Path, whol
     seconds = time.monotonic() - began
     running.end()
     assert_nothing_lost("a second driver on another machine", 1, whole, running.study, seconds)
+
+
+def test_a_gpu_that_comes_later_is_waited_for(cluster: Cluster, work: Path, whole: Study) -> None:
+    """Of a group that is scaled up from none. Ray believes in the GPU; torch, which doesn't, trains on the core."""
+    running = begin(cluster, work, "gpu", "--gpu")
+    log = running.folder / "logs" / "search.jsonl"
+    deadline = time.monotonic() + 60
+    while not log.is_file() or "trials to run" not in log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(10)
+    assert running.epochs == 0, "there are cores"
+    began = time.monotonic()
+    cluster.start(3, "--num-gpus=1")
+    running.until(1)
+    seconds = time.monotonic() - began
+    running.end()
+    assert not any(cluster.pids(node, TRIAL) for node in (1, 2))
+    assert_nothing_lost("a GPU node joins a cluster without one (--gpu)", 1, whole, running.study, seconds)
 
 
 def test_without_the_token_nobody_comes_in(cluster: Cluster, work: Path) -> None:

@@ -24,10 +24,9 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(capsys: pytest.Capture
         data=tmp_path / "data",
         protocol=Protocol("loso", "s0"),
         root=tmp_path / "studies",
-        concurrency=2,
         lanes=8,
     )
-    progress.show_dry_run(request, plan.dry_run(request))
+    progress.show_dry_run(request, plan.dry_run(request, concurrency=2))
     out = capsys.readouterr().out
     for piece in (
         "alpha: 0.1 to 1 by 0.1",

@@ -76,12 +76,6 @@ def test_without_running_trials_it_ends_at_once(clock: SimpleNamespace) -> None:
     assert asked.stop_all()
 
 
-def test_only_the_trials_that_are_named_are_waited_for(clock: SimpleNamespace) -> None:
-    asked = leaving(0, 1)
-    asked.ask("trial 0: no space left", running=())
-    assert asked.stop_all()
-
-
 def test_the_first_reason_and_its_time_stand(clock: SimpleNamespace) -> None:
     asked = leaving(0, grace=5.0)
     asked.ask("trial 3: no space left")

@@ -16,11 +16,12 @@ import optuna
 import pytest
 
 from sersearch.data.protocols import Protocol
-from sersearch.errors import DataError, StudyError, TrackingError
+from sersearch.errors import ConfigError, DataError, StudyError, TrackingError
 from sersearch.study import Study
 from sersearch.tuning import run
 from sersearch.tuning.plan import TuneRequest
 from sersearch.tuning.space import load_space
+from sersearch.tuning.storage import Storage
 from tests.synthetic import make_table, write_table
 from tests.tuning.small import PARAMS, search, start, until
 
@@ -275,6 +276,43 @@ def test_a_fresh_study_leaves_the_old_one_aside(ran: list[Study], request_: Tune
     assert len(ran) == 2
 
 
+def test_a_fresh_study_leaves_the_old_one_aside_in_the_storage_too(
+    ran: list[Study], request_: TuneRequest, tmp_path: Path
+) -> None:
+    request = dataclasses.replace(request_, storage=str(tmp_path / "shared"))
+    first = run.tune(request)
+    Storage(first).publish()
+    first.append("start", 0, params={}, searched={})
+    second = run.tune(dataclasses.replace(request, seed=3), fresh=True)
+    assert not second.home.exists()
+    (aside,) = (tmp_path / "shared").glob("one-until-*")
+    assert json.loads((aside / "study.json").read_text())["seed"] == 0
+    assert [path.name for path in request.root.glob("one-until-*")] == [aside.name]
+
+
+def test_a_fresh_study_that_another_machine_runs_stays(
+    ran: list[Study], request_: TuneRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sersearch.tuning.storage.BEAT_S", 0.05)
+    request = dataclasses.replace(request_, storage=str(tmp_path / "shared"))
+    first, waits = run.tune(request), list[str]()
+    with Storage(first).driven(waits.append, waits.append), pytest.raises(StudyError, match="is being run by process"):
+        run.tune(request, on_event=lambda event, trial, fields: waits.append(fields["why"]), fresh=True)
+    assert [why.partition(" ran this study")[1] for why in waits] == [" ran this study"]
+    assert [path.name for path in request.root.iterdir()] == ["one"]
+
+
+def test_a_gpu_that_cannot_come_is_refused_before_anything_is_written(
+    ran: list[Study], request_: TuneRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(ConfigError, match="--gpu: this machine has no GPU"):
+        run.tune(request_, run.How(gpu=True))
+    assert not request_.root.exists()
+    run.tune(request_, run.How(gpu=True, address="auto"))
+
+
 def test_a_fresh_study_that_is_held_is_left_where_it_is(ran: list[Study], request_: TuneRequest) -> None:
     first = run.tune(request_)
     with first.hold(), pytest.raises(StudyError, match="is being run by process"):
@@ -293,7 +331,7 @@ def test_a_resume_needs_the_password_that_is_not_written_down(
     ran: list[Study], request_: TuneRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sersearch.tracking.check_uri", lambda uri: None)
-    study = run.tune(dataclasses.replace(request_, tracking_uri="https://me:hunter2@host"))
+    study = run.tune(request_, run.How(tracking_uri="https://me:hunter2@host"))
     assert "hunter2" not in study.journal.parent.joinpath("study.json").read_text()
     monkeypatch.undo()
     with pytest.raises(TrackingError):

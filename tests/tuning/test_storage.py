@@ -171,24 +171,26 @@ def ignore(reason: str) -> None:
 @pytest.mark.usefixtures("quick")
 def test_a_second_driver_is_refused_while_the_first_lives(tmp_path: Path, shared: str) -> None:
     study = begun(tmp_path / "here", shared)
-    fetched = begun(tmp_path / "there", shared)
-    with Storage(study).driven(ignore):
+    fetched, waits = begun(tmp_path / "there", shared), list[str]()
+    with Storage(study).driven(ignore, ignore):
         pid = driver(study)["pid"]
         with (
             pytest.raises(StudyError, match=rf"study one is being run by process {pid} on .*; wait for it or end it"),
-            Storage(fetched).driven(ignore),
+            Storage(fetched).driven(ignore, waits.append),
         ):
             pass
+        assert len(waits) == 1
+        assert waits[0].startswith(f"process {pid} on ")
         assert driver(study), "who was refused leaves the first one's sign alone"
     assert driver(study) == {}
-    with Storage(fetched).driven(ignore):
+    with Storage(fetched).driven(ignore, ignore):  # there is none, so nobody waits
         assert driver(study)
 
 
 @pytest.mark.usefixtures("quick")
 def test_a_driver_shows_that_it_lives(tmp_path: Path, shared: str) -> None:
     study = begun(tmp_path, shared)
-    with Storage(study).driven(ignore):
+    with Storage(study).driven(ignore, ignore):
         first = driver(study)["beats"]
         until(lambda: driver(study).get("beats", 0) > first + 2)
 
@@ -197,8 +199,9 @@ def test_a_driver_shows_that_it_lives(tmp_path: Path, shared: str) -> None:
 def test_a_dead_driver_is_taken_over_after_a_while(tmp_path: Path, shared: str) -> None:
     study = begun(tmp_path, shared)
     module._write(study.home / "driver.json", b'{"driver": "dead", "host": "other", "pid": 1, "beats": 7}')
-    began = time.monotonic()
-    with Storage(study).driven(ignore):
+    began, waits = time.monotonic(), list[str]()
+    with Storage(study).driven(ignore, waits.append):
+        assert waits == ["process 1 on other ran this study: up to 0 s to see whether it still does"]
         assert time.monotonic() - began >= module.MISSED * BEAT_S
         assert driver(study)["driver"] != "dead"
 
@@ -212,7 +215,7 @@ def test_a_driver_that_lost_its_place_is_told_and_leaves_the_other_s_sign(tmp_pa
         lost.set()
 
     other = {"driver": "other", "host": "elsewhere", "pid": 42, "beats": 1}
-    with Storage(study).driven(on_lost):
+    with Storage(study).driven(on_lost, ignore):
         module._write(study.home / "driver.json", json.dumps(other).encode())
         assert lost.wait(30)
         time.sleep(3 * BEAT_S)
@@ -225,7 +228,7 @@ def test_a_driver_that_lost_its_place_is_told_and_leaves_the_other_s_sign(tmp_pa
 def test_a_damaged_sign_is_nobody_s(tmp_path: Path, shared: str) -> None:
     study = begun(tmp_path, shared)
     module._write(study.home / "driver.json", b"{")
-    with Storage(study).driven(ignore):
+    with Storage(study).driven(ignore, ignore):
         assert driver(study)["beats"] >= 0
 
 
@@ -287,7 +290,7 @@ def test_events_keep_their_order_when_the_clock_is_set(
 def test_a_driver_that_has_lost_the_study_writes_nothing_more_there(tmp_path: Path, shared: str, quick: None) -> None:
     old = begun(tmp_path / "here", shared)
     storage, lost = Storage(old), []
-    with storage.driven(lost.append):
+    with storage.driven(lost.append, ignore):
         storage.publish()
         told(old, storage, "start", 0, params={}, searched={})
         path = old.home / "driver.json"
