@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from sersearch.data.atomic import atomic
 from sersearch.errors import StudyError
 from sersearch.evaluation.comparison import TESTS, Comparison, Pair, Row
+from sersearch.markup import latex, markdown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,20 +73,20 @@ def to_csv(comparison: Comparison) -> str:
 
 def to_markdown(comparison: Comparison) -> str:
     """A table with its caption below."""
-    head, rows = _table(comparison, _markdown, lambda value, marks: f"{value} {marks}")
+    head, rows = _table(comparison, markdown, lambda value, marks: f"{value} {marks}")
     lines = [head, ["---"] * len(head), *rows]
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    return f"{table}\n{_markdown(comparison.caption)}\n"
+    return f"{table}\n{markdown(comparison.caption)}\n"
 
 
 def to_latex(comparison: Comparison) -> str:
     """A table environment for `booktabs`, the marks raised, ready for \\input."""
-    head, rows = _table(comparison, _latex, lambda value, marks: f"{value}\\textsuperscript{{{marks}}}")
+    head, rows = _table(comparison, latex, lambda value, marks: f"{value}\\textsuperscript{{{marks}}}")
     lines = [
         r"% \usepackage{booktabs}",
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{_latex(comparison.caption)}}}",
+        rf"\caption{{{latex(comparison.caption)}}}",
         rf"\begin{{tabular}}{{{'l' * 2 + 'r' * 2 + 'l' + 'r' * (len(head) - 5)}}}",
         r"\toprule",
         " & ".join(head) + r" \\",
@@ -153,32 +153,6 @@ def _tested(pair: Pair | None) -> list[str]:
     p = found.p if pair.p_corrected is None else pair.p_corrected
     figures = [f"{found.difference:+.3f}", f"{name} = {found.statistic:.2f}", "< 0.001" if p < 0.001 else f"{p:.3f}"]
     return [pair.baseline, *figures, f"{found.effect:.2f}"]
-
-
-_LATEX = str.maketrans(
-    {
-        **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": "$<$",
-        ">": "$>$",
-        "±": r"$\pm$",
-        "–": "--",  # noqa: RUF001
-        "†": r"\textdagger{}",
-        "‡": r"\textdaggerdbl{}",
-        "§": r"\S{}",
-        "¶": r"\P{}",
-    }
-)
-
-
-def _latex(text: str) -> str:
-    return text.translate(_LATEX)
-
-
-def _markdown(text: str) -> str:
-    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", " ".join(text.split()))
 
 
 # --- chart ------------------------------------------------------------------------------------------------------------

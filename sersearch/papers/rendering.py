@@ -15,6 +15,7 @@ import numpy as np
 
 from sersearch.data.atomic import atomic
 from sersearch.errors import StudyError
+from sersearch.markup import LATEX, markdown
 from sersearch.papers.declaration import Piece, Table
 from sersearch.papers.making import Made
 from sersearch.report.style import CYCLE, grid, new_figure, styled
@@ -68,9 +69,9 @@ def to_markdown(name: str, made: Sequence[Made]) -> str:
     for own in made:
         head = _names(own)
         lines = [head, ["---", *["---:"] * (len(head) - 1)], *own.lines]
-        escaped = [line if n == 1 else [_markdown(cell) for cell in line] for n, line in enumerate(lines)]
+        escaped = [line if n == 1 else [markdown(cell) for cell in line] for n, line in enumerate(lines)]
         table = "".join(f"| {' | '.join(line)} |\n" for line in escaped)
-        pieces.append(f"## {_markdown(own.heading)}\n\n{table}\n{_markdown(own.caption)}\n")
+        pieces.append(f"## {markdown(own.heading)}\n\n{table}\n{markdown(own.caption)}\n")
     return "\n".join(pieces)
 
 
@@ -135,14 +136,8 @@ def to_rich(made: Made) -> RenderableType:
     return Group(*tables, Padding(Text(made.caption, style="dim"), (0, 2)))
 
 
-_LATEX = str.maketrans(
+_MARKED = LATEX | str.maketrans(
     {
-        **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": "$<$",
-        "±": r"$\pm$",
         "•": r"$^{\bullet}$",
         "*": r"$^{*}$",
         "★": r"$^{\star}$",
@@ -153,11 +148,7 @@ _LATEX = str.maketrans(
 
 
 def _latex(text: str) -> str:
-    return text.translate(_LATEX)
-
-
-def _markdown(text: str) -> str:
-    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", " ".join(text.split()))
+    return text.translate(_MARKED)
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------------
