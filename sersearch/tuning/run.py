@@ -212,6 +212,7 @@ def _search(
     retry: bool,
 ) -> None:
     """The search itself, and what must be done however it ends."""
+    from sersearch.tuning.client import machine_fails
     from sersearch.tuning.journal import Journal
 
     journal = Journal(study, tracker, leaving, on_event, storage)
@@ -227,11 +228,15 @@ def _search(
         except KeyboardInterrupt:
             leaving.ask(ASKED)
             raise KeyboardInterrupt(on_again) from None
-        except OSError as error:
-            leaving.ask(str(error))
         except BaseException as error:
-            leaving.ask(f"{type(error).__name__}: {error}")
-            raise
+            # A storage that is away fails in Tune as well as in the journal and the trials: one sentence for all.
+            of_machine = isinstance(error, OSError) or machine_fails(error)
+            lines = (str(error).strip() or type(error).__name__).splitlines()
+            known = isinstance(error, Exception) and (of_machine or leaving.reason is not None)
+            leaving.ask(lines[-1] if of_machine else f"{type(error).__name__}: {lines[0]}")
+            if not known:
+                raise
+            _log.error("Tune ended with an error", exc_info=error)
         finally:
             _conclude(study, journal, tracker, leaving, storage)
         if leaving.reason == ASKED:
