@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from sersearch.data.atomic import atomic
 from sersearch.errors import DataError
 
 SUMS = "SHA256SUMS"
@@ -20,6 +21,13 @@ def with_sums(files: Mapping[str, bytes]) -> dict[str, bytes]:
     """`files`, name to content, and, last, SHA256SUMS, which vouches for them: a folder without it is unfinished."""
     lines = [f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in files.items()]
     return {**files, SUMS: "".join(lines).encode()}
+
+
+def write_with_sums(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write `files` into `folder`, each whole or not at all, and, last, their checksums."""
+    for name, content in with_sums(files).items():
+        with atomic(folder / name) as temporary:
+            temporary.write_bytes(content)
 
 
 def check_sums(folder: Path) -> dict[str, bytes]:

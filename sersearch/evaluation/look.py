@@ -39,12 +39,12 @@ class Outputs:
     truth: Tensor
     """Class codes (U,), or attributes (U, A) on the corpus's scale."""
     outputs: Tensor
-    """Posteriors (U, C), or attributes (U, A) on the corpus's scale."""
+    """Posteriors (U, C), or attributes (U, A) on the corpus's scale; of K models together (K, U, C) or (K, U, A)."""
 
     def of(self, chosen: np.ndarray) -> Outputs:
         """The utterances that `chosen` (U,) bool is true for."""
         mask = torch.from_numpy(chosen)
-        return Outputs(self.space, self.rows[chosen], self.truth[mask], self.outputs[mask])
+        return Outputs(self.space, self.rows[chosen], self.truth[mask], self.outputs[..., mask, :])
 
     def figures(self) -> dict[str, Any]:
         """How many they are, and the metrics; None for one that they do not give: JSON knows no NaN."""

@@ -7,8 +7,11 @@ how a figure is made of the folds' models. None of them is chosen here, and they
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
+
+import torch
 
 from sersearch.data.protocols import Protocol
 from sersearch.evaluation.look import Look, Outputs, intervals
@@ -34,6 +37,11 @@ def over_folds(look: Look, parts: Sequence[Tested]) -> Tested:
     return found, [header, *(row for _, rows, _ in parts for row in rows[1:])], clean[0]
 
 
+def together(parts: Sequence[Outputs]) -> Outputs:
+    """What the folds' models say of the same utterances; that of a protocol that isn't nested as it is."""
+    return parts[0] if len(parts) == 1 else replace(parts[0], outputs=torch.stack([own.outputs for own in parts]))
+
+
 def mean(values: Sequence[Any]) -> Any:
     """What results have in common, and the means of the figures in which they differ; None where one has none."""
     first = values[0]
@@ -45,4 +53,4 @@ def mean(values: Sequence[Any]) -> Any:
     return fmean(numbers) if len(numbers) == len(values) else None
 
 
-__all__ = ["Tested", "mean", "over_folds"]
+__all__ = ["Tested", "mean", "over_folds", "together"]

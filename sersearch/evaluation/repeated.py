@@ -15,6 +15,7 @@ from sersearch.data.protocols import Protocol
 from sersearch.errors import ConfigError, StudyError, one_of
 from sersearch.evaluation.choice import RESULTS, check_choice, previous_results, tested_before
 from sersearch.evaluation.look import Look, Outputs, fold_of, turns_of
+from sersearch.evaluation.nested import together
 from sersearch.evaluation.results import Results, listed
 from sersearch.evaluation.retraining import Event, outcome, retrain
 from sersearch.evaluation.tables import to_csv
@@ -44,18 +45,14 @@ def evaluate_seeds(
     and `further` holds those by condition, and, where several attributes were learnt at once, those of the trial and
     epoch that are best by each. `origin` says what was trained: `trial`, `metric`, the `runs` (seed, best epoch), the
     trials that were `tested_before`, and what makes studies folds of one (`common`). Written to
-    `evaluation/results.json` and `results.csv` of the study.
+    `evaluation/results.json` and `results.csv` of the study. Of a nested study a seed trains a model a development
+    fold, taken at the epoch that is best by the mean over them, and its figures are the means of theirs.
 
     The test part is looked at once, when all models are trained: a run that was cut off before that goes on, as it
     showed no figure. A result that is there for these seeds is read back; for other seeds, another trial or metric
     this raises :class:`StudyError`, unless it is to be tested `again`. Raises what is wrong with the study or its
     corpus before anything is trained, and what :func:`~sersearch.evaluation.retraining.retrain` raises.
     """
-    if len(turns_of(study)) > 1:
-        raise ConfigError(
-            f"--seeds: in study {study.name} each fold develops in turn, and no one of them says when a training is at "
-            "its best; leave --seeds out, as the model of each fold is tested then, or search with one --dev-fold"
-        )
     record, metric = chosen(study, trial, metric)
     wanted = fresh_seeds(study, seeds)
     before = previous_results(study)
@@ -63,14 +60,15 @@ def evaluate_seeds(
         check_choice(study, record.number, metric)
         if before is not None:
             return _read_back(study, before, wanted)
-    look, winners = Look.of(study), {metric: record, **_winners(study, record, metric)}
+    looks = [Look.of(study, turn) for turn in turns_of(study)]
+    winners = {metric: record, **_winners(study, record, metric)}
     jobs = [(n, seed) for n in dict.fromkeys(r.number for r in winners.values()) for seed in wanted]
     with study.hold("evaluate"):
         retrain(study, jobs, workers, on_event)
         if on_event is not None:
-            on_event(-1, f"testing {len(winners) * len(wanted)} models")
+            on_event(-1, f"testing {len(winners) * len(wanted) * len(looks)} models")
         earlier = tested_before(study, RESULTS, record.number)
-        found = {by: _tested(look, own, by, wanted, earlier) for by, own in winners.items()}
+        found = {by: _tested(looks, own, by, wanted, earlier) for by, own in winners.items()}
         main = found.pop(metric)
         results = replace(main, further={**main.further, **found})
         write_results(results, study.folder / RESULTS.parent)
@@ -186,14 +184,17 @@ def _winners(study: Study, record: TrialRecord, metric: str) -> dict[str, TrialR
     return {other: study.best(other) for other in others}
 
 
-def _tested(look: Look, record: TrialRecord, metric: str, seeds: Sequence[int], earlier: list[int]) -> Results:
+def _tested(
+    looks: Sequence[Look], record: TrialRecord, metric: str, seeds: Sequence[int], earlier: list[int]
+) -> Results:
     """A trial's models on the test part, and by condition."""
-    study, runs = look.study, []
+    look, study, runs = looks[0], looks[0].study, []
     every: dict[int, Outputs] = {}
     for seed in seeds:
-        predictor = Predictor.from_checkpoint(study, record, metric, outcome(study, record.number, seed))
-        every[seed] = look.tested(predictor)
-        runs.append({"seed": seed, "epoch": predictor.card["epoch"]})
+        kept = outcome(study, record.number, seed)
+        predictors = [Predictor.from_checkpoint(study, record, metric, kept, own.rotation) for own in looks]
+        every[seed] = together([own.tested(predictor) for own, predictor in zip(looks, predictors, strict=True)])
+        runs.append({"seed": seed, "epoch": predictors[0].card["epoch"]})
 
     def of(chosen: np.ndarray, **more: Any) -> Results:
         return look.results({seed: own.of(chosen) for seed, own in every.items()}, **more)

@@ -81,8 +81,9 @@ class Results:
     parts: Mapping[str, HeldOut]
     """By fold."""
     outputs: Mapping[int, Mapping[str, np.ndarray]] = field(default_factory=dict)
-    """By seed and fold: posteriors (U, C), or attributes (U, A) on the corpus's scale. Of all runs, or of none where
-    they were not kept; then there are no bootstrap intervals and no figures by speaker."""
+    """By seed and fold: posteriors (U, C), or attributes (U, A) on the corpus's scale; of a nested protocol (K, U, C)
+    or (K, U, A), of the models of its K development folds, the mean of whose scores is the run's. Of all runs, or of
+    none where they were not kept; then there are no bootstrap intervals and no figures by speaker."""
     synthetic: bool = False
     test_parts: int = 1
     """How many test parts the protocol has in all: the speakers of LOSO, the folds of kfold."""
@@ -103,7 +104,7 @@ class Results:
         for seed, folds in self.outputs.items():
             for fold, outputs in folds.items():
                 expected = (len(self.parts[fold].ids), width)
-                if outputs.shape != expected or not np.isfinite(outputs).all():
+                if outputs.ndim not in (2, 3) or outputs.shape[-2:] != expected or not np.isfinite(outputs).all():
                     raise DataError(
                         f"study {self.study}, seed {seed}, fold {fold}: expected finite outputs of shape {expected}, "
                         f"found shape {outputs.shape}, {int((~np.isfinite(outputs)).sum())} values not finite"
@@ -200,7 +201,9 @@ class Results:
             speakers = np.array(part.speakers, object)
             for name in set(part.speakers):
                 own = speakers == name
-                found.setdefault(name, []).append(_score(metric, self.attributes, outputs[own], part.labels[own]))
+                found.setdefault(name, []).append(
+                    _score(metric, self.attributes, outputs[..., own, :], part.labels[own])
+                )
         return {name: Spread.of(found[name]) for name in sorted(found)}
 
     def interval(
@@ -263,7 +266,7 @@ class Results:
         parts = [self.parts[fold] for fold in folds]
         ids, speakers = (tuple(name for part in parts for name in getattr(part, key)) for key in ("ids", "speakers"))
         labels = np.concatenate([part.labels for part in parts])
-        return HeldOut(ids, speakers, labels), np.concatenate([self.outputs[seed][fold] for fold in folds])
+        return HeldOut(ids, speakers, labels), np.concatenate([self.outputs[seed][f] for f in folds], axis=-2)
 
     def in_subsets(self, count: int = 4, seed: int = 0) -> Results:
         """The same runs, each fold drawn apart into `count` subsets of the same size, scored one by one.
@@ -291,7 +294,7 @@ class Results:
             attributes=self.attributes,
             parts={name: self.parts[fold].of(own) for name, (fold, own) in rows.items()},
             outputs={
-                run: {name: folds[fold][own] for name, (fold, own) in rows.items() if fold in folds}
+                run: {name: folds[fold][..., own, :] for name, (fold, own) in rows.items() if fold in folds}
                 for run, folds in self.outputs.items()
             },
             synthetic=self.synthetic,
@@ -375,7 +378,7 @@ def figures(outputs: np.ndarray, labels: np.ndarray, attributes: Sequence[str]) 
     """The metrics of posteriors (U, C) against class codes (U,), or of attributes (U, A) against attributes (U, A).
 
     Of classes UA, WA, macro precision and F1 (`ua`, `wa`, `precision`, `f1`); of attributes `ccc`, the mean over them,
-    and `ccc_<attribute>`. NaN where there is no such figure.
+    and `ccc_<attribute>`. Of the outputs of K models (K, U, C) the means. NaN where there is no such figure.
     """
     return {name: _score(name, attributes, outputs, labels) for name in _metrics(attributes)}
 

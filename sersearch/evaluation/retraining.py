@@ -1,6 +1,6 @@
 """A study's configurations trained again with other seeds: each in a process of its own, and each kept as it is done.
 
-    evaluation/seeds/trial-0003/seed-1/    what one is, the best epochs' weights (`LaneState`)
+    evaluation/seeds/trial-0003/seed-1/    what one is, the best epochs' weights (`LaneState`, nested `MembersState`)
 
 The test part is not looked at here.
 """
@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -24,13 +25,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sersearch.data.batches import TrainingData, auxiliary_data, training_data
+from sersearch.data.sums import write_with_sums
 from sersearch.data.table import FeatureTable
 from sersearch.errors import DataError, StudyError
-from sersearch.evaluation.look import Look
+from sersearch.evaluation.look import Look, turns_of
 from sersearch.families import get_family
 from sersearch.family import Config
 from sersearch.study import Study, TrialRecord
-from sersearch.training import CPU_ENVIRONMENT, Engine, LaneState, pretrain
+from sersearch.training import CPU_ENVIRONMENT, Engine, LaneState, Members, MembersState, pretrain
 from sersearch.training.lane import Weights
 
 if TYPE_CHECKING:
@@ -48,12 +50,14 @@ def outcome(study: Study, trial: int, seed: int) -> Path:
 
 def trained(study: Study, record: TrialRecord, seed: int) -> bool:
     """Whether a trial's configuration is already trained with a seed, to its end, and the files are whole."""
+    folder = outcome(study, record.number, seed)
     try:
-        state = LaneState.load(outcome(study, record.number, seed))
+        state = (LaneState if len(turns_of(study)) == 1 else MembersState).load(folder)
     except DataError:
         return False
+    lanes = state.lanes if isinstance(state, MembersState) else [state]
     asked = get_family(study.meta["family"]).config.from_dict(record.params).to_dict()
-    return (state.config, state.seed, state.epochs) == (asked, seed, study.meta["space"]["epochs"])
+    return all((s.config, s.seed, s.epochs) == (asked, seed, study.meta["space"]["epochs"]) for s in lanes)
 
 
 def retrain(study: Study, jobs: Sequence[Job], workers: int | None = None, on_event: Event | None = None) -> None:
@@ -166,31 +170,69 @@ def _begin(parent: Connection, started: Synchronized[int]) -> None:
 def _train(folder: str, trial: int, seed: int) -> tuple[str, str]:
     """Train and keep one; why it failed, and what to say of it otherwise."""
     study = Study.open(folder)
-    look, config, data = _begun(folder, trial)
-    family, metric = get_family(study.meta["family"]), study.meta["objective"]["metric"]
+    begun = [_begun(folder, trial, turn) for turn in turns_of(study)]
+    family, metric, config = get_family(study.meta["family"]), study.meta["objective"]["metric"], begun[0][1]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     how: dict[str, Any] = {"precision": study.meta.get("precision", "float32"), "compile": study.meta.get("compile")}
-    engine = Engine(family, data, device, objective=metric, **how)
-    weights = _pretrained(look, config, data, seed, device)
-    lane = engine.join(config, seed, study.meta["space"]["epochs"], weights=weights)
+    engines = [Engine(family, data, device, objective=metric, **how) for _, _, data in begun]
+    weights = [_pretrained(look, config, data, seed, device) for look, _, data in begun]
+    done = (_alone if len(engines) == 1 else _in_turns)(engines, config, seed, study.meta["space"]["epochs"], weights)
+    if isinstance(done, str):
+        return done, ""
+    write_with_sums(outcome(study, trial, seed), done.files)
+    return "", f"best epoch {done.best} of {done.last}, {metric} {done.value:.4f}"
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """A training that is over: its best epoch, the last one, the best one's value, and what is kept."""
+
+    best: int
+    last: int
+    value: float
+    files: dict[str, bytes]
+
+
+def _alone(
+    engines: Sequence[Engine], config: Config, seed: int, epochs: int, weights: Sequence[Weights | None]
+) -> _Trained | str:
+    """One training, or why it failed."""
+    (engine,) = engines
+    lane = engine.join(config, seed, epochs, weights=weights[0])
     for result in engine.epochs():
         if result.failed:
-            return result.reason, ""
+            return result.reason
     state = engine.state(lane)
-    # Of a training that is over its models are enough.
-    kept = dataclasses.replace(state, weights={}, slots={}, best_outputs={}, codes={}, best_codes={}, watched=[])
-    kept.save(outcome(study, trial, seed))
-    return (
-        "",
-        f"best epoch {state.progress.best_epoch} of {state.progress.epoch}, {metric} {state.progress.best_value:.4f}",
-    )
+    at = state.progress
+    assert at.best_value is not None
+    return _Trained(at.best_epoch, at.epoch, at.best_value, _models(state).files())
 
 
-@lru_cache(maxsize=1)
-def _begun(folder: str, trial: int) -> tuple[Look, Config, TrainingData]:
-    """What all seeds of a trial begin with, read once a process."""
+def _in_turns(
+    engines: Sequence[Engine], config: Config, seed: int, epochs: int, weights: Sequence[Weights | None]
+) -> _Trained | str:
+    """A training for each development fold of a nested protocol; as in the search, the best epoch is their mean's."""
+    members = Members(engines, config, [seed], epochs, weights=weights)
+    while not members.done:
+        result = members.epoch()
+        if result.failed:
+            return result.reason
+    state = members.state()
+    best = state.marks[state.objective]
+    kept = dataclasses.replace(state, lanes=tuple(map(_models, state.lanes)), lasts=(None,) * len(engines))
+    return _Trained(best.epoch, state.epoch, best.value, kept.files())
+
+
+def _models(state: LaneState) -> LaneState:
+    """What is kept of a training that is over: its models are enough."""
+    return dataclasses.replace(state, weights={}, slots={}, best_outputs={}, codes={}, best_codes={}, watched=[])
+
+
+@lru_cache(maxsize=32)
+def _begun(folder: str, trial: int, rotation: int) -> tuple[Look, Config, TrainingData]:
+    """What all seeds of a trial begin with, read once a process and development fold."""
     study = Study.open(folder)
-    look, family = Look.of(study), get_family(study.meta["family"])
+    look, family = Look.of(study, rotation), get_family(study.meta["family"])
     config, data = family.config.from_dict(study.trial(trial).params), study.meta["data"]
     views = family.companion_views(config)
     further = {name: (companion, views[name]) for name, companion in look.companions.items()}

@@ -13,9 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from sersearch.data.atomic import atomic
 from sersearch.data.batches import LabelSpace
-from sersearch.data.sums import check_sums, with_sums
+from sersearch.data.sums import check_sums, write_with_sums
 from sersearch.errors import DataError
 from sersearch.family import Config, HalveOnPlateau
 from sersearch.training.optim import Slots
@@ -215,9 +214,7 @@ class LaneState:
 
     def save(self, folder: Path) -> None:
         """Write :meth:`files` into `folder`, each whole or not at all, and, last, their checksums."""
-        for name, content in with_sums(self.files()).items():
-            with atomic(folder / name) as temporary:
-                temporary.write_bytes(content)
+        write_with_sums(folder, self.files())
 
     @classmethod
     def load(cls, folder: Path) -> LaneState:

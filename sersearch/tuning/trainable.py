@@ -20,11 +20,10 @@ from ray import tune
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from sersearch.data.atomic import atomic
 from sersearch.data.batches import TrainingData, auxiliary_data
 from sersearch.data.joined import open_table
 from sersearch.data.place import is_local, place
-from sersearch.data.sums import check_sums, with_sums
+from sersearch.data.sums import check_sums, with_sums, write_with_sums
 from sersearch.data.table import FeatureTable
 from sersearch.errors import DataError
 from sersearch.families import get_family
@@ -252,9 +251,7 @@ def pretrained(
                 failed.write_text(str(error), "utf-8")
                 raise
             loaded = {n: t.cpu().contiguous() for n, t in weights.items()}
-            for name, content in with_sums({PRETRAINED: save(loaded)}).items():
-                with atomic(folder / name) as temporary:
-                    temporary.write_bytes(content)
+            write_with_sums(folder, {PRETRAINED: save(loaded)})
     return loaded
 
 

@@ -11,19 +11,25 @@ import torch
 from safetensors.torch import load_file
 
 from sersearch.data.atomic import write_json
-from sersearch.data.batches import SegmentView, training_data
+from sersearch.data.batches import SegmentView, TrainingData, training_data
 from sersearch.data.protocols import Protocol, rotations
 from sersearch.data.sums import with_sums
-from sersearch.errors import ConfigError
 from sersearch.evaluation import evaluate
+from sersearch.evaluation.look import Look
 from sersearch.evaluation.nested import mean
 from sersearch.evaluation.repeated import evaluate_seeds
+from sersearch.evaluation.retraining import outcome
 from sersearch.export import Predictor, export_bundle
 from sersearch.families.aae.family import FAMILY
 from sersearch.study import Study
-from sersearch.training import Engine, Members
+from sersearch.training import Engine, Members, MembersState
 from tests.synthetic import make_table, write_table
 from tests.trained import CONFIG
+
+
+def turn_data(study: Study, turn: int) -> TrainingData:
+    look = Look.of(study, turn)
+    return training_data(look.table, look.split, SegmentView(CONFIG.segment_frames, CONFIG.segment_hop))
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +91,35 @@ def test_an_export_is_the_first_fold_s_model(study: Study, tmp_path: Path) -> No
     assert all(torch.equal(tensor, first[name]) for name, tensor in model.items())
 
 
-def test_fresh_seeds_of_a_nested_study_are_refused(study: Study) -> None:
-    with pytest.raises(ConfigError, match="in study nested each fold develops in turn"):
-        evaluate_seeds(study, seeds=2)
+def test_a_fresh_seed_trains_a_model_a_fold_as_the_search_would(study: Study) -> None:
+    """Both folds of a seed end at the epoch that is best by their mean, and the run's figures are the means."""
+    results = evaluate_seeds(study, seeds=[5, 6], workers=1)
+    assert (results.seeds, results.folds) == ((5, 6), ("test speaker s0",))
+    datas = [turn_data(study, turn) for turn in (0, 1)]
+    for seed in (5, 6):
+        alone = Members([Engine(FAMILY, own) for own in datas], CONFIG, [seed], 3)
+        while not alone.done:
+            alone.epoch()
+        kept = MembersState.load(outcome(study, 0, seed))
+        assert kept.marks == alone.state().marks
+        looks, ua = [Look.of(study, turn) for turn in (0, 1)], []
+        for turn in (0, 1):
+            epoch, weights = alone.state().best("dev_ua", turn)
+            found = kept.best("dev_ua", turn)
+            assert found[0] == epoch
+            assert all(torch.equal(found[1][name], tensor) for name, tensor in weights.items())
+            predictor = Predictor.from_checkpoint(study, study.best(), "dev_ua", outcome(study, 0, seed), turn)
+            ua.append(looks[turn].tested(predictor).figures()["ua"])
+        assert results.scores["ua"][seed]["test speaker s0"] == pytest.approx(sum(ua) / 2)
+        assert results.outputs[seed]["test speaker s0"].shape == (2, 8, 4)
+    assert results.by_speaker("ua")["s0"].mean == pytest.approx(results.spread("ua").mean)
+    ci = results.interval("ua", resamples=50)
+    assert ci.low <= results.spread("ua").mean <= ci.high
+    again = evaluate_seeds(study, seeds=[5, 6], workers=1)
+    assert again.scores == results.scores, "read back"
+    assert results.in_subsets(2).runs("ua").keys() == {
+        (seed, f"test speaker s0, subset {n}") for seed in (5, 6) for n in (1, 2)
+    }
 
 
 def test_means_of_results_by_hand() -> None:
