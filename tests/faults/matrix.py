@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sersearch.study import Study
+from tests.tuning.small import descendants
 
 SPACE = """
 name: small
@@ -155,18 +156,3 @@ class Search:
     def processes(self, title: str) -> list[int]:
         """Pids of those of its processes that have `title` in their names."""
         return [pid for pid, name in descendants(self.process.pid) if title in name]
-
-
-def descendants(root: int) -> Iterator[tuple[int, str]]:
-    """Processes that `root` started, and those that they did, with their titles."""
-    parents: dict[int, tuple[int, str]] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            parents[int(folder.name)] = (parent, (folder / "cmdline").read_text().replace("\0", " "))
-        except OSError:
-            continue
-    found = {root}
-    while more := {pid for pid, (parent, _) in parents.items() if parent in found} - found:
-        found |= more
-    yield from ((pid, parents[pid][1]) for pid in found - {root} if pid in parents)

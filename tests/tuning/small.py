@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +77,18 @@ def until(study: Path, running: subprocess.Popen[str], holds: Callable[[list[dic
 
 def _whole_lines(journal: Path) -> list[str]:
     return [line for line in journal.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def descendants(root: int) -> Iterator[tuple[int, str]]:
+    """Processes that `root` started, and those that they did, with their titles."""
+    parents: dict[int, tuple[int, str]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            parents[int(folder.name)] = (parent, (folder / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue
+    found = {root}
+    while more := {pid for pid, (parent, _) in parents.items() if parent in found} - found:
+        found |= more
+    yield from ((pid, parents[pid][1]) for pid in found - {root} if pid in parents)

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from sersearch.study import Study
 from sersearch.tuning.run import _lanes
 from sersearch.tuning.space import load_space
 from tests.synthetic import make_table, write_table
-from tests.tuning.small import search, start, until
+from tests.tuning.small import descendants, search, start, until
 
 SPACE = """
 name: small
@@ -72,21 +72,6 @@ def assert_same(study: Study, whole: Study) -> None:
 
 def reached(epoch: int) -> Callable[[list[dict[str, object]]], bool]:
     return lambda events: any(e["event"] == "epoch" and e["epoch"] >= epoch for e in events)  # type: ignore[operator]
-
-
-def descendants(root: int) -> Iterator[tuple[int, str]]:
-    """Processes that `root` started, and those that they did, with their titles."""
-    parents: dict[int, tuple[int, str]] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            parents[int(folder.name)] = (parent, (folder / "cmdline").read_text().replace("\0", " "))
-        except OSError:
-            continue
-    found = {root}
-    while more := {pid for pid, (parent, _) in parents.items() if parent in found} - found:
-        found |= more
-    yield from ((pid, parents[pid][1]) for pid in found - {root})
 
 
 def kill_one(running: subprocess.Popen[str], title: str) -> None:
