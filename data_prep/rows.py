@@ -37,7 +37,7 @@ def read_rows(
     noise: NoiseCopies | None,
     visual: Path | None,
 ) -> Rows:
-    """Read the corpus below `root`; of one that sersearch makes, first make it, below `out`."""
+    """Read the corpus below `root`; of one that sersearch makes, first make it, below `out` or as `root`."""
     reading = _read(reader, root, out, options)
     utterances = reading.utterances
     if visual is not None:
@@ -48,14 +48,21 @@ def read_rows(
 
 
 def _read(reader: Corpus, root: Path | None, out: Path, options: Mapping[str, Any]) -> Reading:
-    """Read the corpus, or first make the one that sersearch can make, below `out`."""
+    """Read the corpus, or first make the one that sersearch can make: below `out`, or as a `root` that isn't there."""
     if root is None:
         if reader.write is None:
             raise ConfigError(f"the corpus {reader.name} lies in a folder of yours: name it ({reader.summary})")
         if not is_local(out):
-            raise ConfigError(f"{out}: the corpus {reader.name} is made on a disk; choose a folder there for --out")
+            raise ConfigError(
+                f"{out}: the corpus {reader.name} is made on a disk; name a folder that all nodes reach, as in "
+                f"`sersearch prep {reader.name} FOLDER --out {out}`"
+            )
         root = out / "audio"
         reader.write(root)
+    elif reader.write is not None and not root.exists():
+        begun = root.with_name(f".{root.name}.tmp")  # so that a folder called `root` is complete, or somebody's
+        reader.write(begun)
+        begun.rename(root)
     reading = reader.read(root, **options)
     usable = [row for row in reading.utterances if _is_text(row.path)]
     odd = [

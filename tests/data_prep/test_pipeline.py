@@ -380,6 +380,29 @@ def test_the_demo_corpus_is_made_where_it_is_prepared_and_says_what_it_is(
     assert prepare("demo", None, "spectrogram", tmp_path / "demo").written == 0
 
 
+def test_the_demo_corpus_for_an_object_store_is_made_in_a_folder_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "SENTENCES", 1)
+    monkeypatch.setattr(demo, "POOL", 1)
+    counted(monkeypatch)  # the store is this process's memory: tasks have to run here
+    store, voices = place(f"memory://bucket/{tmp_path.name}"), tmp_path / "voices"
+    with pytest.raises(ConfigError, match=f"`sersearch prep demo FOLDER --out {store}`"):
+        prepare("demo", None, "spectrogram", store)
+    made = prepare("demo", voices, "spectrogram", store)
+    assert (made.utterances, made.rejected, made.synthetic) == (8 * 4 + 4, 0, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["voices"]
+    assert prepare("demo", voices, "spectrogram", store).written == 0
+
+
+def test_a_folder_that_holds_something_else_is_no_place_for_the_demo_corpus(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine", "utf-8")
+    with pytest.raises(DataError, match=r"manifest\.csv: no such file"):
+        prepare("demo", tmp_path / "mine", "spectrogram", tmp_path / "out")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+
+
 def test_one_at_a_time(corpus: Path, tmp_path: Path) -> None:
     run(corpus, tmp_path / "out")
     with (
