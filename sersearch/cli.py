@@ -47,7 +47,9 @@ Metric = Annotated[
 @app.command()
 def prep(
     corpus: Annotated[str, typer.Argument(help="A reader; `sersearch corpora` lists them.")],
-    root: Annotated[Path | None, typer.Argument(help="The corpus's folder or manifest; none for demo.")] = None,
+    root: Annotated[
+        Path | None, typer.Argument(help="The corpus's folder or manifest; for demo none, or where to make it.")
+    ] = None,
     features: Annotated[list[str] | None, typer.Option(help="A feature set; again for several.")] = None,
     out: Annotated[
         str | None, typer.Option(help="Folder to write, or a URL such as s3://bucket/folder; data/CORPUS by default.")
@@ -433,6 +435,21 @@ def _resume(
         raise ConfigError(f"{option} {name}: isn't a study in {studies}, nor in {storage}")
     with _interruptible(), progress.Live(Study.open(name, studies), verbose) as live:
         run.resume(name, studies, how, live, retry=retry is not None)
+
+
+@app.command()
+def submit(
+    command: Annotated[
+        list[str], typer.Argument(metavar="-- COMMAND ...", help="A command of sersearch's with its options.")
+    ],
+    address: Annotated[str, typer.Option(help="Of the cluster's dashboard, such as http://head:8265.")],
+) -> None:
+    """Run a command as a job of a Ray cluster and follow it; its exit code. Typed again, follow the one that runs."""
+    from sersearch.submission import submit as run
+
+    with _interruptible():
+        code = run(app, command, address)
+    raise typer.Exit(code)
 
 
 @app.command()

@@ -54,9 +54,10 @@ SETTLE = "settle"
 OnEvent = Callable[[str, int, dict[str, Any]], None]
 """Called with what the journal gets: event (start, epoch, end), trial and fields; with log records, as `log`.
 
-First with `begin`, the number of trials, the metric that is searched for and the split card's notes, and with `wait`
-before it where something else must end first, `why`; last, where nothing interrupts it, with `finished` and the study,
-before Ray ends: Ray can take the process with it.
+First with `begin`, the number of trials, the metric that is searched for, the split card's notes and `page`, which
+gives the study's page of an MLflow server once there is one, and with `wait` before it where something else must end
+first, `why`; last, where nothing interrupts it, with `finished` and the study, before Ray ends: Ray can take the
+process with it.
 """
 
 

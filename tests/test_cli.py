@@ -69,7 +69,19 @@ def test_the_command_line_loads_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
-COMMANDS = ("prep", "corpora", "spaces", "tune", "status", "report", "export", "predict", "evaluate", "compare")
+COMMANDS = (
+    "prep",
+    "corpora",
+    "spaces",
+    "tune",
+    "submit",
+    "status",
+    "report",
+    "export",
+    "predict",
+    "evaluate",
+    "compare",
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

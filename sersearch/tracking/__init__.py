@@ -2,6 +2,6 @@
 
 from sersearch.redaction import redact
 from sersearch.tracking.tracker import Tracker
-from sersearch.tracking.uri import check_uri, default_uri
+from sersearch.tracking.uri import check_uri, default_uri, page
 
-__all__ = ["Tracker", "check_uri", "default_uri", "redact"]
+__all__ = ["Tracker", "check_uri", "default_uri", "page", "redact"]

@@ -22,7 +22,7 @@ from sersearch.errors import StudyError, TrackingError
 from sersearch.redaction import redact, redact_uri
 from sersearch.tracking.spool import Event, Spool
 from sersearch.tracking.store import EVENTS, STATUS, Store, now, refused, shortened
-from sersearch.tracking.uri import absolute
+from sersearch.tracking.uri import absolute, page
 
 __all__ = ["Tracker"]
 
@@ -58,6 +58,11 @@ class Tracker:
     def run_id(self) -> str | None:
         """MLflow's id of the study's run, None until it is known."""
         return self._store.parent if self._store else None
+
+    @property
+    def page(self) -> str | None:
+        """Where a browser shows the study's run; None without a server, and until it has answered."""
+        return page(self.uri, self.experiment_id, self.run_id)
 
     def begin(self, meta: Mapping[str, Any], artifacts: Sequence[Path]) -> None:
         """Start or go on with the study of `meta` (study.json's content; `created` tells it from namesakes).

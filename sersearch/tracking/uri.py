@@ -33,6 +33,15 @@ def artifact_location(uri: str) -> str | None:
     return None if file is None else (file.parent / "mlruns").as_uri()
 
 
+def page(uri: str, experiment_id: str | None, run_id: str | None) -> str | None:
+    """Where a browser shows a run that a server has; None for any other URI, and while MLflow has no ids for it."""
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https") or experiment_id is None or run_id is None:
+        return None
+    base = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
+    return f"{base}/#/experiments/{experiment_id}/runs/{run_id}"
+
+
 def sqlite_file(uri: str) -> Path | None:
     """The absolute path of the database file of a `sqlite:///` URI; None for any other URI."""
     match = _SQLITE.match(uri)

@@ -6,7 +6,7 @@ import json
 import math
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from rich import box
@@ -18,6 +18,7 @@ from rich.table import Table
 from sersearch.data.conditions import CLEAN, DEVIATION, by_noise
 from sersearch.errors import printable
 from sersearch.study import SECONDS, STUDIES, Study, TrialRecord
+from sersearch.tracking import page
 from sersearch.tuning.plan import DryRun, TuneRequest
 from sersearch.tuning.space import SearchSpace
 
@@ -42,6 +43,7 @@ class Live:
         self._done_before = sum(t.state in ("complete", "pruned", "failed") for t in self._trials.values())
         self.total: int | None = study.meta["trials"] if study else None
         self._metric = label(study.meta["objective"]["metric"]) if study else ""
+        self._page: Callable[[], str | None] = lambda: None
 
     def __enter__(self) -> Live:
         if self._live:
@@ -62,10 +64,13 @@ class Live:
                 printable(f"Waiting: {fields['why']}"), soft_wrap=True, highlight=False, markup=False
             )
         if event == "begin":
-            self.total, self._metric = fields["trials"], label(fields["metric"])
+            self.total, self._metric, self._page = fields["trials"], label(fields["metric"]), fields["page"]
             for note in fields["notes"]:
                 self._console.print(printable(f"Note: {note}"), highlight=False, markup=False)
             return
+        if shown := self._page():
+            self._page = lambda: None
+            self._console.print(f"MLflow: {shown}", soft_wrap=True, highlight=False, markup=False)
         if event == "log":
             if self._verbose:
                 self._console.print(printable(log_line(trial, fields)), soft_wrap=True, highlight=False, markup=False)
@@ -166,8 +171,12 @@ def summary(study: Study) -> None:
     elif any(t.state == "failed" for t in trials):
         print(f"`sersearch tune --retry-failed {study.folder}` runs failed trials again")
     print("Next:")
-    uri = study.meta["tracking"]["uri"]
-    print(f"  {uri} in a browser" if uri.startswith("http") else f"  mlflow ui --backend-store-uri {shlex.quote(uri)}")
+    tracking = study.meta["tracking"]
+    uri = tracking["uri"]
+    shown = page(uri, tracking.get("experiment_id"), tracking.get("run_id")) or uri
+    print(
+        f"  {shown} in a browser" if uri.startswith("http") else f"  mlflow ui --backend-store-uri {shlex.quote(uri)}"
+    )
     print(f"  sersearch report {study.name}{place}")
     print(f"  sersearch export {study.name} --out model/{place}")
     for name in several:

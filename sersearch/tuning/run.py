@@ -196,7 +196,8 @@ def _run(study: Study, how: How, uri: str, on_event: OnEvent | None, retry: bool
         if on_event is not None:
             notes = json.loads((study.folder / "split.json").read_text("utf-8")).get("notes", [])
             metric = study.meta["objective"]["metric"]
-            on_event("begin", -1, {"trials": study.meta["trials"], "metric": metric, "notes": notes})
+            told = {"trials": study.meta["trials"], "metric": metric, "notes": notes, "page": lambda: tracker.page}
+            on_event("begin", -1, told)
         _search(study, space, how, tracker, leaving, storage, on_event, retry)
     return study
 

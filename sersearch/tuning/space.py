@@ -324,20 +324,29 @@ def space_names() -> list[str]:
 
 
 def load_space(name: str) -> SearchSpace:
-    """The space called `name`, or in the YAML file `name`.
+    """The space called `name`, in the YAML file `name` or, where `name` begins with a brace, written out in it.
 
-    Raises :class:`ConfigError` with all that is wrong with the file, a line each.
+    Raises :class:`ConfigError` with all that is wrong with it, a line each.
     """
+    source, text = ("--space", name) if name.startswith("{") else _file(name)
+    try:
+        content = read_yaml(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"{source}: not YAML that can be read: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{source}: expected `name: ...` lines; `sersearch spaces` lists spaces to copy from")
+    return _checked(content, source)
+
+
+def _file(name: str) -> tuple[str, str]:
+    """The file of the space `name`, and its text. Raises :class:`ConfigError` where there is none."""
     path = SPACES / f"{name}.yaml" if name in space_names() else Path(name)
     if not path.is_file():
         raise ConfigError(f"--space {name}: no such space or file; {one_of(name, space_names())}, or a path")
     try:
-        content = read_yaml(path.read_text("utf-8"))
-    except (yaml.YAMLError, ValueError) as error:
+        return str(path), path.read_text("utf-8")
+    except ValueError as error:
         raise ConfigError(f"{path}: not YAML that can be read: {error}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: expected `name: ...` lines; `sersearch spaces` lists spaces to copy from")
-    return _checked(content, str(path))
 
 
 def _checked(content: Mapping[str, Any], source: str) -> SearchSpace:

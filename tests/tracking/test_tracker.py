@@ -17,7 +17,7 @@ import pytest
 
 from sersearch.errors import TrackingError
 from sersearch.provenance import git_commit, versions
-from sersearch.tracking import Tracker, check_uri, default_uri, redact, store
+from sersearch.tracking import Tracker, check_uri, default_uri, page, redact, store
 from sersearch.tracking import tracker as module
 from sersearch.tracking.spool import Spool
 
@@ -386,3 +386,17 @@ def test_versions_and_commit(tmp_path: Path) -> None:
     assert len(commit) == 40
     (tmp_path / "file").write_text("2")
     assert git_commit(tmp_path) == f"{commit}-dirty"
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("http://mlflow:5000", "http://mlflow:5000/#/experiments/1/runs/0a"),
+        ("https://***@example.org/mlflow/", "https://example.org/mlflow/#/experiments/1/runs/0a"),
+        ("sqlite:////work/mlflow.db", None),
+        ("postgresql://db:5432/runs", None),
+    ],
+)
+def test_a_server_has_a_page_for_a_run(uri: str, shown: str | None) -> None:
+    assert page(uri, "1", "0a") == shown
+    assert page(uri, None, None) is None

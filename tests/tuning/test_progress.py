@@ -41,7 +41,7 @@ def study(tmp_path: Path) -> Study:
 
 def test_without_a_terminal_each_epoch_and_end_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     with progress.Live() as live:
-        live("begin", -1, {"trials": 2, "metric": "dev_ua", "notes": []})
+        live("begin", -1, {"trials": 2, "metric": "dev_ua", "notes": [], "page": lambda: None})
         for trial in (0, 1):
             live("start", trial, {"params": {}, "searched": {"alpha": 0.1, "beta": 0.5}})
         live("epoch", 0, event(0.625, 1))
@@ -213,7 +213,7 @@ def begin(live: progress.Live, trial: int, alpha: float = 0.1) -> None:
 
 def test_a_terminal_gets_a_table_that_is_kept_up_to_date(screen: io.StringIO) -> None:
     with progress.Live() as live:
-        live("begin", -1, {"trials": 4, "metric": "dev_ua", "notes": []})
+        live("begin", -1, {"trials": 4, "metric": "dev_ua", "notes": [], "page": lambda: None})
         begin(live, 0, alpha=0.3)
         live("epoch", 0, event(0.625, 1))
         live("epoch", 0, event(0.5, 2))
@@ -231,7 +231,7 @@ def test_a_terminal_gets_a_table_that_is_kept_up_to_date(screen: io.StringIO) ->
 
 def test_a_long_search_shows_who_runs_and_who_is_best(screen: io.StringIO) -> None:
     with progress.Live() as live:
-        live("begin", -1, {"trials": 40, "metric": "dev_ccc_valence", "notes": []})
+        live("begin", -1, {"trials": 40, "metric": "dev_ccc_valence", "notes": [], "page": lambda: None})
         for number in range(30):
             begin(live, number)
             live("epoch", number, event(number / 100, 1))
@@ -254,9 +254,27 @@ def test_a_resumed_search_counts_what_was_done_before(study: Study, capsys: pyte
     assert "4 of 5 trials done" in second
 
 
+def test_the_run_s_page_is_shown_once_the_server_has_answered(capsys: pytest.CaptureFixture[str]) -> None:
+    pages = iter([None, "http://mlflow:5000/#/experiments/1/runs/0a", "never"])
+    with progress.Live() as live:
+        live("begin", -1, {"trials": 4, "metric": "dev_ua", "notes": [], "page": lambda: next(pages)})
+        for trial in range(3):
+            begin(live, trial)
+    assert capsys.readouterr().out == "MLflow: http://mlflow:5000/#/experiments/1/runs/0a\n"
+
+
 def test_what_to_know_of_a_search_is_said_as_it_begins(capsys: pytest.CaptureFixture[str]) -> None:
     with progress.Live() as live:
-        live("begin", -1, {"trials": 4, "metric": "dev_ua", "notes": ["The conditions are mixed.", "And more."]})
+        live(
+            "begin",
+            -1,
+            {
+                "trials": 4,
+                "metric": "dev_ua",
+                "notes": ["The conditions are mixed.", "And more."],
+                "page": lambda: None,
+            },
+        )
     assert capsys.readouterr().out == "Note: The conditions are mixed.\nNote: And more.\n"
 
 
@@ -293,6 +311,9 @@ def test_the_next_commands_fit_where_the_study_lies(tmp_path: Path, capsys: pyte
     out = capsys.readouterr().out
     assert f"sersearch report mine --studies {tmp_path / 'elsewhere'}" in out
     assert "http://mlflow.example:5000 in a browser" in out
+    made.write_meta(tracking={**meta["tracking"], "experiment_id": "3", "run_id": "0a"})
+    progress.summary(made)
+    assert "http://mlflow.example:5000/#/experiments/3/runs/0a in a browser" in capsys.readouterr().out
     assert "chance 0.500" in out
     assert "synthetic" not in out
 
