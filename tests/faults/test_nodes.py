@@ -12,7 +12,7 @@ import pytest
 
 from sersearch.study import Study
 from tests.faults.matrix import OPTIONS, Search, assert_nothing_lost
-from tests.faults.nodes import Cluster, may_make_networks
+from tests.nodes import Cluster, may_make_networks
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,53 +15,11 @@ import pytest
 
 from sersearch.study import Study
 from tests.faults.matrix import Search, assert_nothing_lost
+from tests.services import Store
 
 pytestmark = pytest.mark.slow
 
 STORAGE = "s3://bucket/studies"
-
-
-class Store:
-    """moto's S3 with an empty bucket, a process on a port of the loopback interface. What it holds ends with it."""
-
-    def __init__(self, log: Path, port: int | None = None) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = port or free.getsockname()[1]
-        self.env = {
-            "AWS_ACCESS_KEY_ID": "faults",
-            "AWS_SECRET_ACCESS_KEY": "faults-secret",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
-            # What the store's package tries again, and for how long it waits: an outage is to be noticed in a test.
-            "AWS_MAX_ATTEMPTS": "2",
-        }
-        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
-        with log.open("ab") as output:
-            self.process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-        deadline = time.monotonic() + 60
-        while not self._answers():
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.1)
-        self.ask("fs.mkdir('bucket')")
-
-    def _answers(self) -> bool:
-        with socket.socket() as tried:
-            return tried.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def ask(self, code: str) -> str:
-        """What Python `code` prints that has the bucket's file system as `fs`: in a process with the credentials."""
-        done = subprocess.run(
-            [sys.executable, "-c", f"import s3fs; fs = s3fs.S3FileSystem(); {code}"],
-            env={**os.environ, **self.env},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return done.stdout
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from sersearch.tracking import tracker as module
-from tests.faults.mlflow.servers import Server
 from tests.faults.mlflow.streams import undisturbed
+from tests.services import Server
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,8 @@ import pytest
 
 from sersearch.tracking import Tracker
 from sersearch.tracking.spool import Spool
-from tests.faults.mlflow.servers import Server
 from tests.faults.mlflow.streams import Teller, calls, runs, sent, study
+from tests.services import Server
 
 # MLflow's own use of SQLAlchemy
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")

@@ -13,8 +13,8 @@ import pytest
 
 from sersearch.study import Study
 from sersearch.tracking.spool import Spool
-from tests.faults.mlflow.servers import Server
 from tests.faults.mlflow.streams import Teller, begin, calls, runs, sent, study, tracker
+from tests.services import Server
 
 pytestmark = [
     # MLflow's own use of SQLAlchemy

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.faults.mlflow.servers import Postgres, Server
 from tests.faults.mlflow.streams import Teller, begin, calls, runs, sent, study
+from tests.services import Postgres, Server
 
 # MLflow's own use of SQLAlchemy
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")

@@ -11,8 +11,8 @@ import pytest
 
 from sersearch.study import Study
 from tests.faults.matrix import Search, assert_nothing_lost
-from tests.faults.mlflow.servers import Postgres, Server
 from tests.faults.mlflow.streams import runs
+from tests.services import Postgres, Server
 
 pytestmark = [
     pytest.mark.slow,
@@ -35,6 +35,12 @@ def assert_all_sent(uri: str, study: Study) -> None:
     assert found[None]["status"] == "FINISHED"
 
 
+def ended(running: Search, work: Path) -> None:
+    """Wait for the end; where the search was over before the server was back, the next command sends what is left."""
+    if "events wait in" in running.end():
+        Search.again(work, running.folder.name).end()
+
+
 def test_server_away_for_a_minute(work: Path, whole: Study, server: Server) -> None:
     running = Search.new(work, "away", "--tracking-uri", server.start().uri)
     running.until(2)
@@ -44,9 +50,7 @@ def test_server_away_for_a_minute(work: Path, whole: Study, server: Server) -> N
     time.sleep(max(0.0, AWAY_S - (time.monotonic() - began)))
     server.start()
     seconds = time.monotonic() - began - AWAY_S
-    told = running.end()
-    if "events wait in" in told:  # the search was over before the server was back
-        Search.again(work, "away").end()
+    ended(running, work)
     assert_all_sent(server.uri, running.study)
     assert_nothing_lost(f"MLflow server away for {AWAY_S} s", 1, whole, running.study, seconds)
 
@@ -59,7 +63,7 @@ def test_server_restarted(work: Path, whole: Study, server: Server) -> None:
         began = time.monotonic()
         server.start()
         seconds.append(time.monotonic() - began)
-    running.end()
+    ended(running, work)
     assert_all_sent(server.uri, running.study)
     assert_nothing_lost("MLflow server restarted", 2, whole, running.study, sum(seconds) / 2)
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from sersearch.errors import TrackingError
-from tests.faults.mlflow.servers import Server
 from tests.faults.mlflow.streams import Teller, begin, calls, runs, sent, study, tracker, undisturbed
+from tests.services import Server
 
 # MLflow's own use of SQLAlchemy
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")

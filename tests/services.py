@@ -1,4 +1,4 @@
-"""MLflow servers and PostgreSQL, started, stopped, killed and frozen by tests."""
+"""MLflow servers, PostgreSQL and an object store, started, stopped, killed and frozen by tests."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -27,17 +28,26 @@ def free_port() -> int:
 
 
 class Server:
-    """`mlflow server` on one port, whose runs lie in `backend` and whose artifacts lie in `folder`."""
+    """`mlflow server` on one port, whose runs lie in `backend`, and whose artifacts in `folder` or in a store."""
 
-    def __init__(self, backend: str, folder: Path) -> None:
+    def __init__(
+        self,
+        backend: str,
+        folder: Path,
+        artifacts: str | None = None,
+        host: str = "127.0.0.1",
+        env: Mapping[str, str] = {},
+    ) -> None:
+        """`artifacts` is their URL in a store that `env` has the credentials of; `host` the address to listen on."""
         self.port = free_port()
-        self.uri = f"http://127.0.0.1:{self.port}"
+        self.uri = f"http://{host}:{self.port}"
         self.artifacts = folder / "artifacts"
         self._command = [
-            *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)),
-            *("--workers", "1", "--backend-store-uri", backend, "--artifacts-destination", str(self.artifacts)),
+            *(sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(self.port), "--workers", "1"),
+            *("--backend-store-uri", backend, "--artifacts-destination", artifacts or str(self.artifacts)),
+            *("--allowed-hosts", f"{host}:{self.port}", "--cors-allowed-origins", self.uri),
         ]
-        self._log = folder / "server.log"
+        self._log, self._env = folder / "server.log", env
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Server:
@@ -55,7 +65,11 @@ class Server:
         settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._command, env=os.environ | settings, start_new_session=True, stdout=log, stderr=subprocess.STDOUT
+                self._command,
+                env={**os.environ, **settings, **self._env},
+                start_new_session=True,
+                stdout=log,
+                stderr=subprocess.STDOUT,
             )
 
     def answers(self) -> bool:
@@ -127,3 +141,45 @@ def _binary(name: str) -> Path | None:
     there = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
     path = shutil.which(name)
     return Path(path) if path else (there[-1] if there else None)
+
+
+class Store:
+    """moto's S3 with an empty bucket, a process on a port of one interface. What it holds ends with it."""
+
+    def __init__(self, log: Path, port: int | None = None, host: str = "127.0.0.1") -> None:
+        self.port, self._host = port or free_port(), host
+        self.env = {
+            "AWS_ACCESS_KEY_ID": "tester",
+            "AWS_SECRET_ACCESS_KEY": "tester-secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": f"http://{host}:{self.port}",
+            # What the store's package tries again, and for how long it waits: an outage is to be noticed in a test.
+            "AWS_MAX_ATTEMPTS": "2",
+        }
+        command = [sys.executable, "-m", "moto.server", "-H", host, "-p", str(self.port)]
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        deadline = time.monotonic() + 60
+        while not self._answers():
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        self.ask("fs.mkdir('bucket')")
+
+    def _answers(self) -> bool:
+        with socket.socket() as tried:
+            return tried.connect_ex((self._host, self.port)) == 0
+
+    def ask(self, code: str) -> str:
+        """What Python `code` prints that has the bucket's file system as `fs`: in a process with the credentials."""
+        done = subprocess.run(
+            [sys.executable, "-c", f"import s3fs; fs = s3fs.S3FileSystem(); {code}"],
+            env={**os.environ, **self.env},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
