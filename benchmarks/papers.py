@@ -23,7 +23,7 @@ from data_prep.corpora.demo import write_demo
 from sersearch.papers import get_piece, piece_names
 from sersearch.papers.command import needs
 
-SETS = ("spectrogram", "functionals", "mel", "mfb", "lld", "lld_32_16", "openface")
+SETS = ("spectrogram", "functionals", "mel", "mfb", "lld", "lld_32_16")
 
 
 def main() -> None:
@@ -46,8 +46,9 @@ def prepared(out: Path) -> None:
     noise.parent.mkdir(exist_ok=True)
     soundfile.write(noise, 0.1 * np.random.default_rng(0).standard_normal(60 * 16_000), 16_000)
     sets = [option for name in SETS for option in ("--features", name)]
-    command(out, "prep", "demo", *sets, "--out", "data/demo")
-    command(out, "prep", "demo", "other", *sets, "--out", "data/other")
+    command(out, "prep", "demo", *sets, "--features", "openface", "--out", "data/demo")
+    # As a corpus of one's own: speakers of corpora of one name would be the same.
+    command(out, "prep", "csv", "other", *sets, "--set", "attribute_scale=[1, 5]", "--out", "data/other")
     noisy = [option for snr in ("10", "5", "0") for option in ("--snr", snr)]
     command(out, "prep", "demo", "--features", "functionals", "--noise", "noise", *noisy, "--out", "data/noisy")
 
