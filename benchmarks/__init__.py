@@ -1,1 +1,1 @@
-"""What the README's numbers come from: `python -m benchmarks`."""
+"""What the figures of docs/numbers.md come from: `python -m benchmarks`."""

@@ -34,7 +34,7 @@ def main(
     subjects: Annotated[
         list[str] | None, typer.Argument(help=f"Some of {', '.join(SUBJECTS)}; all by default.")
     ] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="For the README.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="For docs/numbers.md.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Only show that it runs: the figures mean nothing.")] = False,
 ) -> None:
     """Run the benchmarks."""
