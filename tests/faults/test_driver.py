@@ -19,6 +19,7 @@ from tests.faults.matrix import OPTIONS, Search, assert_nothing_lost, table
 KILLS = 10
 
 
+@pytest.mark.slow
 def test_killed_at_ten_random_moments(work: Path, whole: Study) -> None:
     """By turns at any moment of its start, and somewhere in the two epochs after some more were recorded."""
     rng, recovery = random.Random(0), []
@@ -92,6 +93,7 @@ def test_a_second_driver_is_refused(work: Path, whole: Study) -> None:
     assert_nothing_lost("two drivers on one study", 2, whole, first.study, seconds)
 
 
+@pytest.mark.slow
 def test_a_clock_that_is_set(work: Path, whole: Study, tmp_path: Path) -> None:
     """Back by an hour and forward by two days, three times a second, in all of the search's processes."""
     (tmp_path / "sitecustomize.py").write_text(

@@ -61,6 +61,7 @@ def retried(work: Path, running: Search) -> tuple[Search, float]:
     return again, seconds
 
 
+@pytest.mark.slow
 def test_process_that_dies_in_each_try_fails_alone_and_is_retried(work: Path, plain: Study) -> None:
     """Three deaths in one epoch are the trial's own fault: the others go on, and --retry-failed makes it whole."""
     running = Search(work, "poison", *PLAIN, "--name", "poison")
@@ -97,6 +98,7 @@ time: a minute
 """
 
 
+@pytest.mark.slow
 def test_out_of_memory(work: Path) -> None:
     """One trial wants more memory than its process may have: it fails alone, and is run again where there is more."""
     (work / "big.yaml").write_text(BIG)
@@ -147,7 +149,7 @@ def damage(folder: Path, how: str) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("how", ["cut off", "a bit flipped"])
+@pytest.mark.parametrize("how", ["cut off", pytest.param("a bit flipped", marks=pytest.mark.slow)])
 def test_checkpoint_damaged(work: Path, whole: Study, how: str) -> None:
     """The one before is taken; with both damaged, the trial begins anew."""
     name = how.replace(" ", "-")
@@ -170,6 +172,7 @@ def test_checkpoint_damaged(work: Path, whole: Study, how: str) -> None:
     assert_nothing_lost(f"checkpoint {how}", 3, whole, running.study, sum(seconds) / 2)
 
 
+@pytest.mark.slow
 def test_disk_full(work: Path, whole: Study, mount: Callable[[str], Disk]) -> None:  # noqa: F811
     """Of a search whose studies lie on it: it stops with a sentence, and goes on once there is room."""
     disk = mount("size=64m")
