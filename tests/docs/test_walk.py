@@ -20,7 +20,7 @@ from tests.docs.pages import ROOT, Block, blocks, pages
 WALKED = [page for page in pages() if any(block.mark == "run" for block in blocks(page))]
 MAKE_IT = {"first-search.md", "corpora.md"}
 """Pages that begin without a demo corpus."""
-EPOCHS, TRIALS = 3, 3
+EPOCHS, TRIALS = 2, 2
 """In place of the budgets of the demo corpus, where a command names none itself."""
 SECONDS = 400.0
 """For one block."""
