@@ -2,7 +2,7 @@
 
     python -m benchmarks.papers [--scale 0.02] [--out FOLDER] [PIECE ...]
 
-A second demo corpus, of another seed, is the one that cross-corpus pieces test and the autoencoder is pre-trained on;
+Two more demo corpora, of other seeds, are those that cross-corpus pieces test and the autoencoder is pre-trained on;
 the noise of the noisy copies is white. Run again, it goes on where it ended; what is finished is read back.
 """
 
@@ -23,6 +23,7 @@ from data_prep.corpora.demo import write_demo
 from sersearch.papers import get_piece, piece_names
 from sersearch.papers.command import needs
 
+OTHERS = ("other", "further")
 SETS = ("spectrogram", "functionals", "mel", "mfb", "lld", "lld_32_16")
 
 
@@ -41,14 +42,16 @@ def main() -> None:
 
 def prepared(out: Path) -> None:
     """The corpora, below `out`/data."""
-    write_demo(out / "other", seed=1)
+    for seed, name in enumerate(OTHERS, start=1):
+        write_demo(out / name, seed)
     noise = out / "noise" / "white.wav"
     noise.parent.mkdir(exist_ok=True)
     soundfile.write(noise, 0.1 * np.random.default_rng(0).standard_normal(60 * 16_000), 16_000)
     sets = [option for name in SETS for option in ("--features", name)]
     command(out, "prep", "demo", *sets, "--features", "openface", "--out", "data/demo")
     # As a corpus of one's own: speakers of corpora of one name would be the same.
-    command(out, "prep", "csv", "other", *sets, "--set", "attribute_scale=[1, 5]", "--out", "data/other")
+    for name in OTHERS:
+        command(out, "prep", "csv", name, *sets, "--set", "attribute_scale=[1, 5]", "--out", f"data/{name}")
     noisy = [option for snr in ("10", "5", "0") for option in ("--snr", snr)]
     command(out, "prep", "demo", "--features", "functionals", "--noise", "noise", *noisy, "--out", "data/noisy")
 
@@ -59,7 +62,7 @@ def made(name: str, scale: str, out: Path) -> str:
     asked = " ".join(needs(piece))
     where = ["--data", "data/noisy" if piece.noisy else "data/demo"]
     where += ["--cross", "data/other"] if "second corpus" in asked else []
-    where += ["--aux", "data/other"] if "auxiliary" in asked else []
+    where += ["--aux", "data/further"] if "auxiliary" in asked else []
     told = command(out, "paper", name, *where, "--scale", scale)
     minutes = (time.monotonic() - began) / 60
     studies, before = re.search(r"(\d+) studies, (\d+) of them finished before", told).groups()

@@ -157,7 +157,7 @@ def test_a_dry_run_counts_all_trainings(request_: TuneRequest) -> None:
 
 def test_members_and_lanes_are_told_apart(request_: TuneRequest) -> None:
     with pytest.raises(ConfigError, match=r"--lanes 8: each configuration is trained 6 times.*leave --lanes out"):
-        plan.check(dataclasses.replace(request_, lanes=8))
+        plan.create(dataclasses.replace(request_, lanes=8), "sqlite:///runs.db")
 
 
 # --- through the command line -----------------------------------------------------------------------------------------
