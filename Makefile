@@ -26,7 +26,7 @@ test: install
 	$(BIN)/python -m pytest -m 'fault and not slow'
 
 # Processes, nodes, disks, networks and servers fail in the middle of searches; a table tells what was lost: nothing.
-# All of it, about half an hour on 2 cores; `make test` has the quicker half.
+# All of it, about 40 minutes on 2 cores; `make test` has the quicker half.
 test-faults: install
 	$(BIN)/python -m pytest -m fault
 

@@ -768,6 +768,7 @@ prepare("csv", Path(sys.argv[1]), ["spectrogram", "mel"], Path(sys.argv[2]), sha
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
+@pytest.mark.fault
 def test_killed_at_ten_moments_it_ends_with_the_same_bytes(corpus: Path, tmp_path: Path) -> None:
     lines = (corpus / "manifest.csv").read_text().splitlines()
     for number in range(COUNT, 60):

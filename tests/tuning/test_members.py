@@ -164,6 +164,7 @@ def test_members_and_lanes_are_told_apart(request_: TuneRequest) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.fault
 def test_a_killed_search_of_several_seeds_resumes_to_the_undisturbed_result(tmp_path: Path) -> None:
     write_table(tmp_path / "data", make_table())
     (tmp_path / "small.yaml").write_text(SPACE.replace("1.0e+30", "0.01").replace("trials: 8", "trials: 4"))

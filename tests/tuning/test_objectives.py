@@ -176,6 +176,7 @@ def test_what_does_not_go_together_is_said(changes: dict[str, Any], message: str
 
 
 @pytest.mark.slow
+@pytest.mark.fault
 def test_a_killed_search_for_two_objectives_resumes_to_the_undisturbed_front(tmp_path: Path) -> None:
     write_table(tmp_path / "data", make_table())
     text = SPACE.replace("1.0e+30", "0.01").replace("method: tpe", "method: nsga2").replace("epochs: 6", "epochs: 2")

@@ -177,6 +177,7 @@ def test_a_study_says_what_it_was_told_and_is_the_same_search_only_with_it(tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.fault
 def test_a_killed_warm_search_resumes_to_the_undisturbed_result(tmp_path: Path) -> None:
     write_table(tmp_path / "data", make_table())
     (tmp_path / "small.yaml").write_text(SPACE.replace("trials: 8", "trials: 5"))
