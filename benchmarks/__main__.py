@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import command, digits, families, ladder, memory, overhead, prep, step
+from benchmarks import command, digits, families, ladder, lanes, memory, overhead, prep, step
 from benchmarks.rows import Row
 from sersearch.training import CPU_ENVIRONMENT
 
@@ -25,6 +25,7 @@ SUBJECTS = {
     "prep": prep.rows,
     "step": step.rows,
     "ladder": ladder.rows,
+    "lanes": lanes.rows,
     "digits": digits.rows,
     "families": families.rows,
 }

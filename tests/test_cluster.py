@@ -59,6 +59,14 @@ def test_a_ray_that_has_read_its_environment_is_left_alone(
     assert environment.keys() - {"PYTEST_CURRENT_TEST"} == OWN.keys()
 
 
+def refusal(done: subprocess.CompletedProcess[str]) -> str:
+    """The one sentence with which a command ended."""
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    (said,) = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+    return said
+
+
 def test_an_address_where_nobody_answers_is_a_sentence(tmp_path: Path) -> None:
     write_table(tmp_path / "data", make_table())
     small = ["--set", "channels=[2, 3, 4]", "--set", "hidden=5", "--set", "segment_frames=32"]
@@ -72,9 +80,7 @@ def test_an_address_where_nobody_answers_is_a_sentence(tmp_path: Path) -> None:
         timeout=120,
         check=False,
     )
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    (said,) = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+    said = refusal(done)
     assert said.startswith("Error: --address 127.0.0.1:1: no Ray cluster answers there (")
     assert "start it with `ray start`" in said
 

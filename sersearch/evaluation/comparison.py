@@ -171,17 +171,8 @@ def compare(
     first, *others = results
     for other in others:
         _check_alike(first, other, metric)
-    procedure = TESTS[test]
-    sides = procedure.tails if tails is None else tails
-    tested = [
-        (name, against)
-        for name in by_name
-        for number, against in enumerate(baselines)
-        if name not in baselines[: number + 1]
-    ]
-    outcomes = [procedure.run(by_name[name], by_name[against], metric, sides) for name, against in tested]
-    corrected = holm([outcome.p for outcome in outcomes]) if correction else [None] * len(outcomes)
-    pairs = [Pair(*names, outcome, p) for names, outcome, p in zip(tested, outcomes, corrected, strict=True)]
+    sides = TESTS[test].tails if tails is None else tails
+    pairs = _tested(by_name, baselines, lambda a, b: TESTS[test].run(a, b, metric, sides), correction)
     rows = [
         Row(r.study, r.family, r.spread(metric), r.seeds, _interval(r, metric), _marks(r.study, pairs, baselines))
         for r in results
@@ -200,6 +191,24 @@ def compare(
         pairs=tuple(pairs),
         notes=(*_notes(test, results, metric), *dict.fromkeys(_sentence(pair) for pair in pairs if pair.outcome.note)),
     )
+
+
+def _tested(
+    results: Mapping[str, Results],
+    baselines: Sequence[str],
+    run: Callable[[Results, Results], Outcome],
+    correction: str | None,
+) -> list[Pair]:
+    """Each study against each baseline that isn't itself, nor one named after it."""
+    names = [
+        (study, against)
+        for study in results
+        for number, against in enumerate(baselines)
+        if study not in baselines[: number + 1]
+    ]
+    outcomes = [run(results[study], results[against]) for study, against in names]
+    corrected = holm([outcome.p for outcome in outcomes]) if correction else [None] * len(outcomes)
+    return [Pair(*pair, outcome, p) for pair, outcome, p in zip(names, outcomes, corrected, strict=True)]
 
 
 # --- what can be compared ---------------------------------------------------------------------------------------------

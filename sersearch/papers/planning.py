@@ -118,7 +118,7 @@ def _sheet(piece: Piece, given: Given, number: int) -> Sheet:
     for place in (data, cross):
         if place is not None:
             _check_features(piece, given, place)
-    source, tested = (_opened(place, piece.features[0]) for place in (data, cross or data))
+    source, tested = (open_table(place, piece.features[0]) for place in (data, cross or data))
     made, notes = _possible(piece, given, [source] if cross is None else [source, tested])
     if piece.noisy and not set(source.utterances["condition"].dropna()) - {CLEAN}:
         raise DataError(
@@ -134,10 +134,6 @@ def _sheet(piece: Piece, given: Given, number: int) -> Sheet:
     trained, named = str(source.corpus["corpus"]), str(tested.corpus["corpus"])
     synthetic = bool(source.corpus["synthetic"] or tested.corpus["synthetic"])
     return Sheet(named, trained, made, jobs, synthetic, notes)
-
-
-def _opened(place: Place, features: str) -> FeatureTable:
-    return open_table(place, features)
 
 
 def _check_features(piece: Piece, given: Given, place: Place) -> None:

@@ -7,7 +7,7 @@ import math
 import shlex
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -19,8 +19,10 @@ from sersearch.data.conditions import CLEAN, DEVIATION, by_noise
 from sersearch.errors import printable
 from sersearch.study import SECONDS, STUDIES, Study, TrialRecord
 from sersearch.tracking import page
-from sersearch.tuning.plan import DryRun, TuneRequest
-from sersearch.tuning.space import SearchSpace
+
+if TYPE_CHECKING:  # `status` begins without torch
+    from sersearch.tuning.plan import DryRun, TuneRequest
+    from sersearch.tuning.space import SearchSpace
 
 SHOWN = 12
 """Rows of the live table: running trials and the best and latest others."""

@@ -393,7 +393,7 @@ def test_versions_and_commit(tmp_path: Path) -> None:
     [
         ("http://mlflow:5000", "http://mlflow:5000/#/experiments/1/runs/0a"),
         ("https://***@example.org/mlflow/", "https://example.org/mlflow/#/experiments/1/runs/0a"),
-        ("sqlite:////work/mlflow.db", None),
+        ("sqlite:////runs/mlflow.db", None),
         ("postgresql://db:5432/runs", None),
     ],
 )

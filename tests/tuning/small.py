@@ -65,6 +65,20 @@ def search(work: Path, name: str, *args: str) -> subprocess.Popen[str]:
     return start(work, *options, *args)
 
 
+def printed(running: subprocess.Popen[str]) -> str:
+    """What a search printed by its end, which must be a good one."""
+    output, _ = running.communicate(timeout=400)
+    assert running.returncode == 0, output
+    return output
+
+
+def kill_at(study: Path, running: subprocess.Popen[str], event: str, count: int) -> None:
+    """Kill -9 of a search's driver once the journal has so many events of a kind."""
+    until(study, running, lambda events: sum(e["event"] == event for e in events) >= count)
+    running.kill()
+    running.communicate()
+
+
 def until(study: Path, running: subprocess.Popen[str], holds: Callable[[list[dict[str, Any]]], bool]) -> None:
     """Wait until something holds of the journal."""
     deadline = time.monotonic() + 300

@@ -15,7 +15,7 @@ from sersearch.study import Study
 from sersearch.tuning.run import _lanes
 from sersearch.tuning.space import load_space
 from tests.synthetic import make_table, write_table
-from tests.tuning.small import descendants, search, start, until
+from tests.tuning.small import descendants, printed, search, start, until
 
 SPACE = """
 name: small
@@ -43,8 +43,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ended(work: Path, running: subprocess.Popen[str], name: str) -> Study:
-    output, _ = running.communicate(timeout=400)
-    assert running.returncode == 0, output
+    printed(running)
     return Study.open(name, work / "studies")
 
 

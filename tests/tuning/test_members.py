@@ -21,7 +21,7 @@ from sersearch.tuning import plan
 from sersearch.tuning.plan import TuneRequest
 from sersearch.tuning.space import load_space
 from tests.synthetic import make_table, write_table
-from tests.tuning.small import PARAMS, order, search, small_study, until
+from tests.tuning.small import PARAMS, kill_at, order, printed, search, small_study, start
 from tests.tuning.test_run import SPACE, table
 from tests.tuning.test_trainable import Tune, figures, flip, train, tune
 
@@ -169,16 +169,9 @@ def test_a_killed_search_of_several_seeds_resumes_to_the_undisturbed_result(tmp_
     write_table(tmp_path / "data", make_table())
     (tmp_path / "small.yaml").write_text(SPACE.replace("1.0e+30", "0.01").replace("trials: 8", "trials: 4"))
     options = ["--repeats", "2", "--concurrency", "1"]
-    undisturbed = search(tmp_path, "undisturbed", *options)
-    output, _ = undisturbed.communicate(timeout=300)
-    assert undisturbed.returncode == 0, output
-    assert "±" in output
-    killed = search(tmp_path, "killed", *options)
-    until(tmp_path / "studies" / "killed", killed, lambda events: sum(e["event"] == "epoch" for e in events) >= 4)
-    killed.kill()
-    killed.communicate()
-    again = run(tmp_path, "tune", "--resume", "killed", "--concurrency", "1")
-    assert again.returncode == 0, again.stderr
+    assert "±" in printed(search(tmp_path, "undisturbed", *options))
+    kill_at(tmp_path / "studies" / "killed", search(tmp_path, "killed", *options), "epoch", 4)
+    printed(start(tmp_path, "--resume", "killed", "--concurrency", "1"))
     found, whole = (Study.open(name, tmp_path / "studies") for name in ("killed", "undisturbed"))
     assert table(found) == table(whole)
     assert all("dev_ua_std" in event["metrics"] for trial in found.trials() for event in trial.epochs)
@@ -195,9 +188,7 @@ def test_a_killed_search_of_several_seeds_resumes_to_the_undisturbed_result(tmp_
 def test_a_nested_search_runs_and_its_study_can_be_used(tmp_path: Path) -> None:
     write_table(tmp_path / "data", make_table())
     (tmp_path / "small.yaml").write_text(SPACE.replace("1.0e+30", "0.01").replace("trials: 8", "trials: 2"))
-    running = search(tmp_path, "nested", "--dev-folds", "3")
-    output, _ = running.communicate(timeout=300)
-    assert running.returncode == 0, output
+    output = printed(search(tmp_path, "nested", "--dev-folds", "3"))
     assert "each fold developing in turn (1: s1; 2: s2; 3: s3)" in " ".join(output.split())
     for command in (["export", "nested", "--out", "model"], ["evaluate", "nested"], ["report", "nested"]):
         done = run(tmp_path, *command)

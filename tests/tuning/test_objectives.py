@@ -16,7 +16,7 @@ from sersearch.study import Study, TrialRecord
 from sersearch.tuning.search import StudySearcher, most_at_once, population
 from sersearch.tuning.space import SearchSpace, load_space
 from tests.synthetic import make_table, write_table
-from tests.tuning.small import search, until
+from tests.tuning.small import kill_at, printed, search, start
 from tests.tuning.test_members import run as command
 from tests.tuning.test_run import SPACE, table
 
@@ -183,16 +183,9 @@ def test_a_killed_search_for_two_objectives_resumes_to_the_undisturbed_front(tmp
     text = text.replace("{metric: dev_ua}", "[{metric: dev_ua}, {metric: dev_wa}]")
     text = text.replace("{kind: asha, grace_epochs: 1, reduction_factor: 3}", "{kind: none}")
     (tmp_path / "small.yaml").write_text(text)
-    undisturbed = search(tmp_path, "undisturbed", "--concurrency", "1")
-    output, _ = undisturbed.communicate(timeout=300)
-    assert undisturbed.returncode == 0, output
-    assert "Not dominated, by UA, WA:" in output
-    killed = search(tmp_path, "killed", "--concurrency", "1")
-    until(tmp_path / "studies" / "killed", killed, lambda events: sum(e["event"] == "end" for e in events) >= 5)
-    killed.kill()
-    killed.communicate()
-    again = command(tmp_path, "tune", "--resume", "killed", "--concurrency", "1")
-    assert again.returncode == 0, again.stderr
+    assert "Not dominated, by UA, WA:" in printed(search(tmp_path, "undisturbed", "--concurrency", "1"))
+    kill_at(tmp_path / "studies" / "killed", search(tmp_path, "killed", "--concurrency", "1"), "end", 5)
+    printed(start(tmp_path, "--resume", "killed", "--concurrency", "1"))
     found, whole = (Study.open(name, tmp_path / "studies") for name in ("killed", "undisturbed"))
     assert table(found) == table(whole)
     assert [trial.number for trial in found.pareto()] == [trial.number for trial in whole.pareto()]

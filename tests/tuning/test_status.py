@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -125,3 +127,12 @@ def test_before_the_first_trial_there_is_little_to_say(capsys: pytest.CaptureFix
     study.append("end", 0, state="failed", reason="hidden: 0 is outside")
     with study.hold():
         assert "1 of 24 trials begun: 1 failed" in shown(capsys, study)
+
+
+def test_it_is_quick_to_begin() -> None:
+    """It is asked again and again while a search runs: torch alone takes longer to import than all it does."""
+    code = (
+        "import sys, sersearch.tuning.status; print(*{'torch', 'ray', 'mlflow', 'optuna', 'pandas'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

@@ -50,6 +50,15 @@ def epoch(study: Study, storage: Storage, number: int, **fields: Any) -> None:
     told(study, storage, "epoch", 0, epoch=number, value=number / 10, **{**plain, **fields})
 
 
+def started(root: Path, shared: str) -> tuple[Study, Storage]:
+    """A study in the storage, of which a trial has begun."""
+    study = begun(root, shared)
+    storage = Storage(study)
+    storage.publish()
+    told(study, storage, "start", 0, params={}, searched={})
+    return study, storage
+
+
 def same(one: Study, other: Study) -> None:
     def plain(study: Study) -> list[Any]:
         return [(t.number, t.state, t.reason, t.epochs, t.searched) for t in study.trials()]
@@ -75,10 +84,7 @@ def test_another_machine_gets_every_event_that_the_journal_got(tmp_path: Path, s
 
 
 def test_a_second_driver_goes_on_where_the_first_died_and_a_third_after_it(tmp_path: Path, shared: str) -> None:
-    study = begun(tmp_path / "a", shared)
-    storage = Storage(study)
-    storage.publish()
-    told(study, storage, "start", 0, params={}, searched={})
+    study, storage = started(tmp_path / "a", shared)
     epoch(study, storage, 1)
     for root, number in (("b", 2), ("c", 3)):
         fetch("one", shared, tmp_path / root)
@@ -98,10 +104,7 @@ def test_a_second_driver_goes_on_where_the_first_died_and_a_third_after_it(tmp_p
 
 
 def test_checkpoints_in_the_storage_are_found_from_everywhere(tmp_path: Path, shared: str) -> None:
-    study = begun(tmp_path / "here", shared)
-    storage = Storage(study)
-    storage.publish()
-    told(study, storage, "start", 0, params={}, searched={})
+    study, storage = started(tmp_path / "here", shared)
     for number in (1, 2):
         module._write(study.home / f"ray/c{number}" / "state.json", b"{}")
         epoch(study, storage, number, checkpoint=f"ray/c{number}")
@@ -245,10 +248,7 @@ def test_what_is_not_there_is_no_error_to_remove(shared: str) -> None:
 
 def test_a_machine_whose_copy_is_old_takes_over_what_is_newer(tmp_path: Path, shared: str) -> None:
     """It was refused once, when it had fetched the study already; what the other did since isn't overwritten."""
-    first = begun(tmp_path / "here", shared)
-    storage = Storage(first)
-    storage.publish()
-    told(first, storage, "start", 0, params={}, searched={})
+    first, storage = started(tmp_path / "here", shared)
     epoch(first, storage, 1)
     assert fetch("one", shared, tmp_path / "there")
     for number in (2, 3):
@@ -276,10 +276,7 @@ def test_copies_that_went_different_ways_are_not_mixed(tmp_path: Path, shared: s
 def test_events_keep_their_order_when_the_clock_is_set(
     tmp_path: Path, shared: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = begun(tmp_path / "here", shared)
-    storage = Storage(study)
-    storage.publish()
-    told(study, storage, "start", 0, params={}, searched={})
+    study, storage = started(tmp_path / "here", shared)
     for number, hours in enumerate((0, -1, 48, 0), start=1):
         monkeypatch.setattr(time, "time_ns", lambda hours=hours: 10**18 + hours * 3600 * 10**9)
         epoch(study, storage, number)

@@ -19,8 +19,7 @@ from sersearch.tuning.search import StudySearcher
 from sersearch.tuning.space import SearchSpace, load_space
 from sersearch.tuning.warm import WARM, taken, warm_text
 from tests.synthetic import make_table, write_table
-from tests.tuning.small import PARAMS, search, until
-from tests.tuning.test_members import run as command
+from tests.tuning.small import PARAMS, kill_at, printed, search, start
 from tests.tuning.test_run import SPACE, table
 from tests.tuning.test_search import run, score
 
@@ -181,20 +180,11 @@ def test_a_study_says_what_it_was_told_and_is_the_same_search_only_with_it(tmp_p
 def test_a_killed_warm_search_resumes_to_the_undisturbed_result(tmp_path: Path) -> None:
     write_table(tmp_path / "data", make_table())
     (tmp_path / "small.yaml").write_text(SPACE.replace("trials: 8", "trials: 5"))
-    first = search(tmp_path, "first", "--concurrency", "1")
-    output, _ = first.communicate(timeout=300)
-    assert first.returncode == 0, output
+    printed(search(tmp_path, "first", "--concurrency", "1"))
     options = ["--warm-start", "first", "--seed", "1", "--concurrency", "1"]
-    undisturbed = search(tmp_path, "undisturbed", *options)
-    output, _ = undisturbed.communicate(timeout=300)
-    assert undisturbed.returncode == 0, output
-    assert "Note: The search is told of" in output
-    killed = search(tmp_path, "killed", *options)
-    until(tmp_path / "studies" / "killed", killed, lambda events: sum(e["event"] == "end" for e in events) >= 2)
-    killed.kill()
-    killed.communicate()
+    assert "Note: The search is told of" in printed(search(tmp_path, "undisturbed", *options))
+    kill_at(tmp_path / "studies" / "killed", search(tmp_path, "killed", *options), "end", 2)
     shutil.rmtree(tmp_path / "studies" / "first")
-    again = command(tmp_path, "tune", "--resume", "killed", "--concurrency", "1")
-    assert again.returncode == 0, again.stderr
+    printed(start(tmp_path, "--resume", "killed", "--concurrency", "1"))
     found, whole = (Study.open(name, tmp_path / "studies") for name in ("killed", "undisturbed"))
     assert table(found) == table(whole)
