@@ -24,7 +24,7 @@ family: aae
 features: spectrogram
 search:
   alpha: {choices: [0.2, 0.6]}
-  learning_rate: {choices: [0.003, 0.01, 1.0e+30]}
+  learning_rate: {choices: [0.0003, 0.001, 1.0e+30]}
 fixed: {channels: [2, 3, 4], hidden: 5, batch_size: 8, segment_frames: 32, segment_hop: 32}
 method: grid
 pruning: {kind: none}
@@ -54,7 +54,12 @@ def whole(work: Path) -> Study:
 
 
 def assert_same(study: Study, whole: Study) -> None:
-    """The same trials, epochs and ends; metrics within rounding."""
+    """The same trials, epochs and ends; metrics within float32's rounding.
+
+    Rounding depends on how many lanes train together. Learning rates are low: at 0.01 a change of single weights by one
+    unit in the last place can move a unit over its kink, after which losses differ by a hundredth. Epochs that follow
+    each other differ by some hundredths.
+    """
     assert len(study.trials()) == len(whole.trials()) == 6
     for one, other in zip(study.trials(), whole.trials(), strict=True):
         assert (one.number, one.params, one.searched) == (other.number, other.params, other.searched)
@@ -65,7 +70,7 @@ def assert_same(study: Study, whole: Study) -> None:
                 **expected,
                 **dict.fromkeys(("metrics", "seconds", "time", "order", "checkpoint")),
             }
-            assert epoch["metrics"] == pytest.approx(expected["metrics"], rel=1e-4, abs=1e-6)
+            assert epoch["metrics"] == pytest.approx(expected["metrics"], rel=1e-5, abs=1e-6)
         assert (one.checkpoint is None) == (other.checkpoint is None)
 
 
@@ -107,7 +112,7 @@ def test_whichever_process_is_killed_the_search_ends_as_the_undisturbed(work: Pa
 def test_a_stopped_trial_s_lane_is_given_on(work: Path) -> None:
     """More trials than lanes, of which ASHA stops some: all of them end, and each from its own doing."""
     text = SPACE.replace("kind: none", "kind: asha, grace_epochs: 1, reduction_factor: 2")
-    text = text.replace("epochs: 12", "epochs: 5").replace("[0.003, 0.01,", "[0.03, 0.1,")
+    text = text.replace("epochs: 12", "epochs: 5").replace("[0.0003, 0.001,", "[0.03, 0.1,")
     (work / "asha.yaml").write_text(text.replace("[0.2, 0.6]", "[0.1, 0.2, 0.4, 0.6]"))
     options = ["--space", "asha.yaml", "--data", "data", "--protocol", "loso", "--test-speaker", "s0"]
     running = start(work, *options, "--name", "asha", "--lanes", "2", "--concurrency", "2")
