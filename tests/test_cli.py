@@ -16,9 +16,9 @@ import soundfile
 
 import data_prep
 from data_prep.noise import NoiseCopies
-from sersearch import cli, evaluation, export
+from sersearch import evaluation, export
 from sersearch.audio import Embeddings
-from sersearch.cli import _target, main
+from sersearch.cli import main, search
 from sersearch.data.atomic import write_json
 from sersearch.data.protocols import Protocol
 from sersearch.data.targets import TARGETS
@@ -93,7 +93,7 @@ def test_each_command_explains_itself(capsys: pytest.CaptureFixture[str], comman
 
 
 def test_the_help_names_all_targets() -> None:
-    assert cli.TARGETS.replace(" or", ",").split(", ") == list(TARGETS)
+    assert search.TARGETS.replace(" or", ",").split(", ") == list(TARGETS)
 
 
 def test_spaces_say_what_they_search_and_how_long_they_take(capsys: pytest.CaptureFixture[str]) -> None:
@@ -291,7 +291,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, *args: str) -> TuneRequest:
 
 
 def test_the_space_says_what_is_predicted_unless_the_command_does(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
-    monkeypatch.setattr(cli, "_target", lambda wanted, *data: wanted or "emotion")
+    monkeypatch.setattr(search, "_target", lambda wanted, *data: wanted or "emotion")
     args = ("--data", "data", "--space")
     assert asked(monkeypatch, *args, "aae_alpha_beta").target == "emotion"
     assert asked(monkeypatch, *args, "ladder_alpha_beta").target == "attributes"
@@ -630,10 +630,10 @@ def test_a_space_for_attributes_predicts_classes_where_there_are_no_attributes(
     for attributes, found in ((False, "emotion"), (True, "attributes")):
         table = make_table(attributes=attributes)
         corpus = write_table(tmp_path / found, table)
-        assert _target("attributes", corpus, "spectrogram", None) == found
+        assert search._target("attributes", corpus, "spectrogram", None) == found
     said = capsys.readouterr().out
     assert said.count("has no labels for attributes, which the space is for: emotion is predicted") == 1
-    assert _target(None, corpus, "spectrogram", None) == "emotion"
+    assert search._target(None, corpus, "spectrogram", None) == "emotion"
 
 
 def test_a_family_for_classes_refuses_attributes_in_its_own_words(

@@ -17,6 +17,7 @@ from data_prep.corpora import get_corpus
 from data_prep.options import checked_options
 from sersearch import cli
 from sersearch.audio import VISUAL, extractor
+from sersearch.cli.application import assignments, spread
 from sersearch.papers import get_piece
 from sersearch.tuning import plan, progress, run
 from sersearch.tuning.space import load_space, space_names
@@ -36,7 +37,7 @@ def prep(**options: Any) -> None:
     name = options["corpus"]
     reader = get_corpus("audformat" if name.startswith("audb:") else name)
     unlabelled = {} if options["unlabeled"] is None else {"unlabeled": str(options["unlabeled"])}
-    checked_options(reader, cli._assignments(options["option"] or []) | unlabelled)
+    checked_options(reader, assignments(options["option"] or []) | unlabelled)
     for features in set(options["features"] or ()) - VISUAL.keys():
         extractor(features)
 
@@ -51,9 +52,9 @@ def paper(**options: Any) -> None:
 def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[list[str]], None]:
     """The command line as it is, of which nothing opens a corpus or a study, nor trains."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "_demo", lambda features, family: Path("data/demo"))
-    monkeypatch.setattr(cli, "_target", lambda wanted, *corpus: wanted or "emotion")
-    monkeypatch.setattr(cli, "_resume", lambda *how: None)
+    monkeypatch.setattr(cli.search, "_demo", lambda features, family: Path("data/demo"))
+    monkeypatch.setattr(cli.search, "_target", lambda wanted, *corpus: wanted or "emotion")
+    monkeypatch.setattr(cli.search, "_resume", lambda *how: None)
     for module, name in ((run, "tune"), (plan, "dry_run"), (progress, "show_dry_run")):
         monkeypatch.setattr(module, name, lambda *how: None)
     command: Any = get_command(cli.app)
@@ -67,7 +68,7 @@ def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[list[str]]
     checks: dict[str, Callable[..., None]] = {"tune": known_space, "prep": prep, "paper": paper}
     for name, each in [*command.commands.items(), *command.commands["data"].commands.items()]:
         each.callback = checks.get(name, lambda *given, **options: None)
-    return lambda words: command.main(cli._spread(words), standalone_mode=False)
+    return lambda words: command.main(spread(words), standalone_mode=False)
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
