@@ -63,6 +63,10 @@ def precision(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
     return torch.where(chosen + counts.sum(-1) > 0, each, torch.nan).nanmean(-1)
 
 
+OF_CLASSES = {measure.__name__: measure for measure in (ua, wa, precision, f1)}
+"""Those of class codes, by name."""
+
+
 def target_metrics(
     outputs: Mapping[str, Tensor], labels: Mapping[str, Tensor], attributes: Sequence[str]
 ) -> dict[str, Tensor]:
@@ -105,4 +109,4 @@ def eer(scores: Tensor, same: Tensor) -> Tensor:
     return torch.where(ranked.isnan().any(-1), torch.nan, rate)
 
 
-__all__ = ["ccc", "confusion", "eer", "f1", "precision", "target_metrics", "ua", "wa"]
+__all__ = ["OF_CLASSES", "ccc", "confusion", "eer", "f1", "precision", "target_metrics", "ua", "wa"]

@@ -9,10 +9,10 @@ from typing import Literal
 
 import numpy as np
 
+from sersearch.bootstrap import Interval
 from sersearch.errors import ConfigError, DataError, StudyError, one_of
 from sersearch.evaluation.results import Results, Spread, label, listed
 from sersearch.evaluation.statistics import (
-    Interval,
     Outcome,
     Tails,
     fisher_z,

@@ -14,12 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sersearch.bootstrap import Interval, Metric, bootstrap_interval
 from sersearch.data.atomic import write_json
 from sersearch.errors import ConfigError, DataError, StudyError, one_of
-from sersearch.evaluation.statistics import Interval, Metric, bootstrap_interval
-from sersearch.metrics import ccc, f1, precision, ua, wa
+from sersearch.metrics import OF_CLASSES, ccc
 
-_OF_CLASSES = {measure.__name__: measure for measure in (ua, wa, precision, f1)}
 _PLAIN = ("study", "family", "protocol", "target", "synthetic", "test_parts", "origin")
 
 
@@ -219,7 +218,7 @@ class Results:
         """Bootstrap interval of the metric on the utterances of all folds together, its mean over seeds.
 
         By speaker, or, where there is but one, by utterance. See
-        :func:`~sersearch.evaluation.statistics.bootstrap_interval`. (The mean over folds, each judged apart, is another
+        :func:`~sersearch.bootstrap.bootstrap_interval`. (The mean over folds, each judged apart, is another
         figure.) Raises :class:`DataError` where outputs were not kept, or seeds weren't tested on the same utterances.
         """
         pooled = [self._pooled(metric, own) for own in self.seeds]
@@ -384,7 +383,7 @@ def figures(outputs: np.ndarray, labels: np.ndarray, attributes: Sequence[str]) 
 
 
 def _metrics(attributes: Sequence[str]) -> list[str]:
-    return ["ccc", *(f"ccc_{name}" for name in attributes)] if attributes else [*_OF_CLASSES]
+    return ["ccc", *(f"ccc_{name}" for name in attributes)] if attributes else [*OF_CLASSES]
 
 
 def _score(metric: str, attributes: Sequence[str], outputs: np.ndarray, labels: np.ndarray) -> float:
@@ -400,6 +399,6 @@ def _judged(metric: str, attributes: Sequence[str], outputs: Tensor, labels: Ten
     From outputs (..., U, C) or (..., U, A) and labels (U,) or (U, A).
     """
     if not attributes:
-        return partial(_OF_CLASSES[metric], classes=outputs.shape[-1]), outputs.argmax(dim=-1), labels
+        return partial(OF_CLASSES[metric], classes=outputs.shape[-1]), outputs.argmax(dim=-1), labels
     chosen = [a for a, name in enumerate(attributes) if metric in ("ccc", f"ccc_{name}")]
     return ccc, outputs[..., chosen].transpose(-1, -2), labels[:, chosen].T

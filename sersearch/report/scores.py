@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sersearch.errors import DataError
-from sersearch.predictions import Confusion, read_predictions, recalls
+from sersearch.errors import DataError, one_of
+from sersearch.predictions import Confusion, read_predictions
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RESAMPLES = 500
-_RNG = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,77 +62,39 @@ class Scored:
 
 def score(scored: Scored, metric: str) -> float:
     """`metric` (ua, wa, f1, precision; ccc, the mean over attributes, or ccc_NAME) of the utterances; NaN of none."""
-    if scored.truth.ndim == 2:
-        return float(_ccc(scored.truth, scored.predicted, _columns(scored, metric)))
-    return float(_of_counts(_counts(scored)[None], metric)[0])
+    if not len(scored):
+        return math.nan
+    measure, predicted, truth = _judged(scored, metric)
+    return float(measure(predicted, truth).mean())
 
 
 def interval(scored: Scored, metric: str) -> tuple[float, float]:
-    """The 95% percentile interval of :func:`score` over bootstrap resamples of the utterances; NaN for fewer than two.
+    """The 95% percentile interval of :func:`score` over bootstrap resamples of the utterances; NaN where it has none.
 
     It holds for other utterances of these speakers: how much speakers differ it doesn't say.
     """
-    if len(scored) < 2:
+    from sersearch.bootstrap import bootstrap_interval
+
+    try:
+        found = bootstrap_interval(*_judged(scored, metric), method="percentile", resamples=RESAMPLES)
+    except DataError:
         return math.nan, math.nan
-    rng = np.random.default_rng(_RNG)
-    if scored.truth.ndim == 2:
-        draws = (rng.integers(0, len(scored), len(scored)) for _ in range(RESAMPLES))
-        columns = _columns(scored, metric)
-        found = np.array([_ccc(scored.truth[rows], scored.predicted[rows], columns) for rows in draws])
-    else:
-        counts = _counts(scored)
-        drawn = rng.multinomial(len(scored), counts.ravel() / counts.sum(), RESAMPLES)
-        found = _of_counts(drawn.reshape(RESAMPLES, *counts.shape), metric)
-    found = found[np.isfinite(found)]
-    low, high = np.percentile(found, [2.5, 97.5]) if len(found) else (math.nan, math.nan)
-    return float(low), float(high)
+    return found.low, found.high
 
 
-def _counts(scored: Scored) -> np.ndarray:
-    """(C, C) utterances, true class by row."""
-    size = len(scored.names)
-    return np.bincount(scored.truth * size + scored.predicted, minlength=size * size).reshape(size, size)
+def _judged(scored: Scored, metric: str) -> tuple[Callable[[Tensor, Tensor], Tensor], Tensor, Tensor]:
+    """The measure of a metric, and predictions (..., U) and labels (..., U) for it."""
+    import torch
 
+    from sersearch.metrics import OF_CLASSES, ccc
 
-def _of_counts(counts: np.ndarray, metric: str) -> np.ndarray:
-    """A metric (B,) of confusion matrices (B, C, C), over the classes that occur."""
-    hits = np.diagonal(counts, axis1=1, axis2=2).astype(float)
-    true, said = counts.sum(axis=2), counts.sum(axis=1)
-    if metric == "wa":
-        return _over(hits.sum(axis=1), true.sum(axis=1))
-    if metric == "ua":
-        return _mean(np.stack([np.diag(recalls(own)) for own in counts]))
-    if metric == "f1":
-        return _mean(_over(2 * hits, true + said))
-    if metric == "precision":
-        return _mean(np.where(true + said > 0, hits / np.maximum(said, 1), np.nan))
-    raise DataError(f"{metric}: expected ua, wa, f1 or precision of classes")
-
-
-def _over(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    found: np.ndarray = np.divide(above, below, out=np.full(above.shape, np.nan), where=below > 0)
-    return found
-
-
-def _mean(values: np.ndarray) -> np.ndarray:
-    """Means (B,) over what is there of (B, C)."""
-    there = np.isfinite(values)
-    return _over(np.where(there, values, 0).sum(axis=1), there.sum(axis=1))
-
-
-def _columns(scored: Scored, metric: str) -> list[int]:
-    """The attributes that a metric is of."""
-    name = metric.removeprefix("ccc").removeprefix("_")
-    if not metric.startswith("ccc") or (name and name not in scored.names):
-        raise DataError(f"{metric}: expected ccc, or ccc_ and one of {', '.join(scored.names)}")
-    return [scored.names.index(name)] if name else list(range(len(scored.names)))
-
-
-def _ccc(truth: np.ndarray, predicted: np.ndarray, columns: list[int]) -> float:
-    """The mean CCC of columns of (U, A); as :func:`sersearch.metrics.ccc`, with population moments."""
-    if not len(truth):
-        return math.nan
-    x, y = truth[:, columns], predicted[:, columns]
-    covariance = ((x - x.mean(axis=0)) * (y - y.mean(axis=0))).mean(axis=0)
-    spread = x.var(axis=0) + y.var(axis=0) + (x.mean(axis=0) - y.mean(axis=0)) ** 2
-    return float(_over(2 * covariance, spread).mean())
+    predicted, truth = torch.from_numpy(scored.predicted), torch.from_numpy(scored.truth)
+    if truth.ndim == 1:
+        if metric not in OF_CLASSES:
+            raise DataError(f"{metric} of classes: {one_of(metric, OF_CLASSES)}")
+        return partial(OF_CLASSES[metric], classes=len(scored.names)), predicted, truth
+    known = ["ccc", *(f"ccc_{name}" for name in scored.names)]
+    if metric not in known:
+        raise DataError(f"{metric} of attributes: {one_of(metric, known)}")
+    columns = [a for a, name in enumerate(scored.names) if metric in ("ccc", f"ccc_{name}")]
+    return ccc, predicted[:, columns].T, truth[:, columns].T

@@ -147,7 +147,7 @@ def test_scores_of_classes_are_those_of_the_field() -> None:
     assert score(scored, "wa") == pytest.approx(3 / 5)
     assert score(scored, "f1") == pytest.approx((4 / 6 + 2 / 3 + 0) / 3)
     assert score(scored, "precision") == pytest.approx((2 / 3 + 1 + 0) / 3)
-    with pytest.raises(DataError, match="ccc: expected ua, wa, f1 or precision"):
+    with pytest.raises(DataError, match="ccc of classes: expected one of f1, precision, ua, wa"):
         score(scored, "ccc")
 
 

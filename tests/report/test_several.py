@@ -183,7 +183,7 @@ def test_a_metric_that_nobody_heard_of_breaks_nothing(tmp_path: Path) -> None:
     objective = {"metric": "dev_kappa"}
     studies.Writer(tmp_path / "hand", objective=objective, family="mine").trial(0, {"alpha": 0.4, "beta": 0.6}, 2)
     text = visible(write_report([tmp_path / "hand"]).read_text())
-    assert "Not shown: kappa: expected ua, wa, f1 or precision of classes." in text
+    assert "Not shown: kappa of classes: expected one of f1, precision, ua, wa." in text
     assert "No trial has the paper's own values" in text, "the family isn't known"
 
 
