@@ -116,6 +116,7 @@ def test_the_page_tells_what_a_reader_must_know(page: str) -> None:
     text = visible(page)
     assert "Synthetic demo corpus." in text
     assert "development set; the test set was not used" in text
+    assert "<p>None: the test set was not used; <code>sersearch evaluate hand</code> does that, once.</p>" in page
     assert "24 trials (16 complete, 1 failed, 7 pruned)" in text
     assert "Trial 0: development UA 0.7363 in epoch 8 of 8" in text
     assert "LOSO, test speaker s9, development speaker s8" in text
