@@ -6,7 +6,6 @@ import base64
 import json
 from collections import Counter
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from sersearch.data.atomic import atomic
 from sersearch.data.place import read_parquet
 from sersearch.data.schema import MANIFEST_SCHEMA
 from sersearch.errors import DataError, printable
+from sersearch.figures import encoded
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -183,6 +183,4 @@ def _plane(rows: pd.DataFrame) -> Figure:
 
 
 def _encoded(figure: Figure) -> str:
-    picture = BytesIO()
-    figure.savefig(picture, format="png", metadata={"Software": None})
-    return base64.b64encode(picture.getvalue()).decode()
+    return base64.b64encode(encoded(figure, "png")).decode()

@@ -22,6 +22,7 @@ import numpy as np
 
 from sersearch.data.atomic import atomic
 from sersearch.errors import DataError
+from sersearch.figures import encoded
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -239,7 +240,7 @@ def prediction_artifacts(path: Path, out_dir: Path) -> list[Path]:
     shown = read_predictions(path)
     picture = out_dir / f"{shown.name}.png"
     with atomic(picture) as temporary:
-        shown.draw().savefig(temporary, format="png", metadata={"Software": None})
+        temporary.write_bytes(encoded(shown.draw(), "png"))
     if isinstance(shown, Scatter):
         return [picture]
     table = out_dir / "confusion.csv"

@@ -14,13 +14,13 @@ import numpy as np
 from sersearch.data.atomic import atomic
 from sersearch.errors import StudyError
 from sersearch.evaluation.comparison import TESTS, Comparison, Pair, Row
+from sersearch.figures import encoded, styled
 from sersearch.markup import latex, markdown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.table import Table
 
-_STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "pdf.fonttype": 42}
 _NONE = "–"  # noqa: RUF001 - an en dash is what a table has where there is nothing
 
 
@@ -29,19 +29,16 @@ def write_comparison(comparison: Comparison, folder: Path, name: str = "comparis
 
     Raises :class:`StudyError` where the folder cannot be written.
     """
-    import matplotlib
-
     texts = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
     try:
         for suffix, render in texts.items():
             with atomic(folder / f"{name}.{suffix}") as temporary:
                 temporary.write_text(render(comparison), "utf-8")
-        with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]
+        with styled():
             figure = chart(comparison)
-            # Without times and versions in them, the same comparison gives the same bytes.
-            for suffix, kept in {"png": ["Software"], "pdf": ["Creator", "Producer", "CreationDate"]}.items():
+            for suffix in ("png", "pdf"):
                 with atomic(folder / f"{name}.{suffix}") as temporary:
-                    figure.savefig(temporary, format=suffix, metadata=dict.fromkeys(kept))
+                    temporary.write_bytes(encoded(figure, suffix))
     except OSError as error:
         raise StudyError(f"{folder}: the comparison cannot be written ({error.strerror or error})") from error
     return [folder / f"{name}.{suffix}" for suffix in (*texts, "png", "pdf")]

@@ -15,17 +15,17 @@ import numpy as np
 
 from sersearch.data.atomic import atomic
 from sersearch.errors import StudyError
+from sersearch.figures import CYCLE, encoded, grid, new_figure, styled
 from sersearch.markup import LATEX, markdown
 from sersearch.papers.declaration import Piece, Table
 from sersearch.papers.making import Made
-from sersearch.report.style import CYCLE, grid, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from rich.console import RenderableType
 
-_KEPT = {"png": ["Software"], "svg": ["Date", "Creator"], "pdf": ["Creator", "Producer", "CreationDate"]}
+_KINDS = ("png", "svg", "pdf")
 """Of a picture's metadata, what would differ between two equal ones."""
 
 
@@ -158,10 +158,10 @@ def _pictures(piece: Piece, made: Made, stem: Path) -> list[Path]:
     with styled():
         figure = draw(piece, made)
         written = []
-        for suffix, kept in _KEPT.items():
+        for suffix in _KINDS:
             path = stem.with_name(f"{stem.name}.{suffix}")
             with atomic(path) as temporary:
-                figure.savefig(temporary, format=suffix, metadata=dict.fromkeys(kept))
+                temporary.write_bytes(encoded(figure, suffix))
             written.append(path)
     return written
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sersearch.errors import StudyError
+from sersearch.figures import BLUE, HATCHES, STATES, grid, new_figure
 from sersearch.report.picture import Picture
-from sersearch.report.style import BLUE, HATCHES, STATES, grid, new_figure
 from sersearch.report.summary import Summary, counts
 from sersearch.report.tables import duration
 from sersearch.study import TrialRecord

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sersearch.figures import BLUE, CYCLE, ORANGE, SOFT, grid, new_figure, plain, whole_numbers
 from sersearch.report.picture import Picture
-from sersearch.report.style import BLUE, CYCLE, ORANGE, SOFT, grid, new_figure, plain, whole_numbers
 from sersearch.report.summary import Summary, condition_name, counts
 from sersearch.study import TrialRecord
 

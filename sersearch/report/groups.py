@@ -10,10 +10,10 @@ import numpy as np
 
 from sersearch.data.conditions import CLEAN, by_noise
 from sersearch.errors import DataError, SersearchError, StudyError
+from sersearch.figures import BLUE, ORANGE, grid, new_figure, plain
 from sersearch.predictions import PREDICTIONS
 from sersearch.report.picture import Picture
 from sersearch.report.scores import Scored, interval, score
-from sersearch.report.style import BLUE, ORANGE, grid, new_figure, plain
 from sersearch.report.summary import Summary, condition_name
 
 if TYPE_CHECKING:

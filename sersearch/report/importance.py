@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sersearch.errors import StudyError
+from sersearch.figures import BLUE, new_figure, plain
 from sersearch.report.picture import Picture
-from sersearch.report.style import BLUE, new_figure, plain
 from sersearch.report.summary import Axis, Summary
 from sersearch.study import TrialRecord
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sersearch.figures import BLUE, MAP, RED, grid, new_figure, plain, tick
 from sersearch.report.picture import Picture, slug
-from sersearch.report.style import BLUE, MAP, RED, grid, new_figure, plain, tick
 from sersearch.report.summary import Axis, Summary, same
 from sersearch.report.tables import text
 from sersearch.study import TrialRecord

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sersearch.errors import SersearchError
+from sersearch.figures import BLUE, ORANGE, grid, new_figure, plain
 from sersearch.report import tables
 from sersearch.report.evaluated import Evaluated
 from sersearch.report.groups import chance, development, metric_of
 from sersearch.report.picture import Picture
 from sersearch.report.scores import interval
-from sersearch.report.style import BLUE, ORANGE, grid, new_figure, plain
 from sersearch.report.summary import Summary
 
 if TYPE_CHECKING:

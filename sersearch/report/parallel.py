@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sersearch.errors import StudyError
+from sersearch.figures import MAP, new_figure, plain, tick
 from sersearch.report.picture import Picture
-from sersearch.report.style import MAP, new_figure, plain, tick
 from sersearch.report.summary import Axis, Summary
 
 if TYPE_CHECKING:

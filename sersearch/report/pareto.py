@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sersearch.errors import StudyError
+from sersearch.figures import BLUE, RED, SOFT, grid, new_figure, plain
 from sersearch.report.picture import Picture
-from sersearch.report.style import BLUE, RED, SOFT, grid, new_figure, plain
 from sersearch.report.summary import Summary, pretty
 from sersearch.study import SECONDS, TrialRecord
 

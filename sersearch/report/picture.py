@@ -8,23 +8,17 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sersearch.data.atomic import atomic
 from sersearch.errors import SersearchError
-from sersearch.report.style import styled
+from sersearch.figures import encoded, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_METADATA: dict[str, dict[str, Any]] = {
-    # Without dates and versions, the same study gives the same bytes.
-    "svg": {"Date": None, "Creator": None},
-    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-    "png": {"Software": None},
-}
+_KINDS = ("svg", "pdf", "png")
 
 
 @dataclass(frozen=True)
@@ -80,7 +74,7 @@ def save(made: Picture, folder: Path, link: str) -> Shown:
         files = _rendered(made.figure)
     # A PNG's width is in its bytes 16 to 20; pictures have 150 dots an inch, a page 96.
     width = round(int.from_bytes(files["png"][16:20], "big") * 96 / 150) if files else 0
-    for kind in (*_METADATA, "csv"):
+    for kind in (*_KINDS, "csv"):
         path = folder / f"{made.name}.{kind}"
         if kind in files:
             with atomic(path) as temporary:
@@ -100,17 +94,12 @@ def save(made: Picture, folder: Path, link: str) -> Shown:
 
 def _rendered(figure: Figure) -> dict[str, bytes]:
     """A figure's bytes by format, without the margins that it leaves empty."""
-    files = {}
     with styled(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph \d+")  # a name in a script that the font hasn't: boxes
         figure.draw_without_rendering()
         figure.set_layout_engine(None)  # laid out once, not once a format
         box = figure.get_tightbbox().padded(0.05)
-        for kind, metadata in _METADATA.items():
-            content = BytesIO()
-            figure.savefig(content, format=kind, metadata=metadata, bbox_inches=box)
-            files[kind] = content.getvalue()
-    return files
+        return {kind: encoded(figure, kind, bbox_inches=box) for kind in _KINDS}
 
 
 def write_rows(path: Path, rows: Sequence[Sequence[Any]]) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 
 from sersearch.data.atomic import atomic
 from sersearch.errors import StudyError
+from sersearch.figures import styled
 from sersearch.report import overview
 from sersearch.report.picture import Picture, picture, save, write_rows
 from sersearch.report.section import Place, section
-from sersearch.report.style import styled
 from sersearch.report.summary import Summary
 from sersearch.study import Study
 

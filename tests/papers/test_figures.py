@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from sersearch.families.deepemocluster.analysis import AttributeClusters
+from sersearch.figures import new_figure
 from sersearch.papers import Figure, get_piece
 from sersearch.papers.declaration import Content
-from sersearch.report.style import new_figure
 from sersearch.study import TrialRecord
 
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sersearch.figures import encoded
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -164,10 +166,12 @@ def cluster_artifacts(data: TrainingData, codes_S: np.ndarray) -> dict[str, byte
     """`clusters_<what is predicted>.csv` and `.png`, by name: see :func:`cluster_distributions`."""
     files: dict[str, bytes] = {}
     for name, shown in cluster_distributions(data, codes_S).items():
-        table, picture = io.StringIO(), io.BytesIO()
+        table = io.StringIO()
         csv.writer(table, lineterminator="\n").writerows(shown.rows())
-        shown.draw().savefig(picture, format="png", metadata={"Software": None})
-        files |= {f"clusters_{name}.csv": table.getvalue().encode(), f"clusters_{name}.png": picture.getvalue()}
+        files |= {
+            f"clusters_{name}.csv": table.getvalue().encode(),
+            f"clusters_{name}.png": encoded(shown.draw(), "png"),
+        }
     return files
 
 
@@ -197,9 +201,7 @@ def settling_artifacts(watched: Sequence[Mapping[str, float]]) -> dict[str, byte
     """`clusters_nmi.png` by :func:`draw_settling`; nothing of a single epoch."""
     if len(watched) < 2:
         return {}
-    picture = io.BytesIO()
-    draw_settling(watched).savefig(picture, format="png", metadata={"Software": None})
-    return {"clusters_nmi.png": picture.getvalue()}
+    return {"clusters_nmi.png": encoded(draw_settling(watched), "png")}
 
 
 __all__ = [

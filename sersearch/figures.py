@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,6 +30,12 @@ _RC: dict[str, Any] = {
 }
 
 _MOST = 44
+_METADATA: dict[str, dict[str, Any]] = {
+    # Without dates and versions, the same figure gives the same bytes.
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    "png": {"Software": None},
+}
 
 
 def styled() -> AbstractContextManager[None]:
@@ -43,6 +50,13 @@ def new_figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=150, layout="constrained")
+
+
+def encoded(figure: Figure, kind: str, **how: Any) -> bytes:
+    """A figure as a png, svg or pdf; `how` as `savefig` takes it. The same figure gives the same bytes."""
+    content = BytesIO()
+    figure.savefig(content, format=kind, metadata=_METADATA[kind], **how)
+    return content.getvalue()
 
 
 def plain(text: Any, most: int = _MOST) -> str:
