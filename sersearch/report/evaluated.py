@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from sersearch.errors import DataError, StudyError
+from sersearch.errors import StudyError
 from sersearch.predictions import read_predictions
 from sersearch.report import tables
 from sersearch.report.groups import metric_of
 from sersearch.report.picture import Picture
-from sersearch.report.scores import Scored, interval
 from sersearch.report.summary import Summary, pretty, read_json, tables_of
 
 _NEEDED = ("trial", "utterances")
-_TABLES = ("speakers", "conditions", "winners", "svr")
+_TABLES = ("speakers", "conditions", "winners", "svr", "intervals")
 _METRICS = ("ua", "wa", "precision", "f1", "ccc")
 
 
@@ -80,16 +79,11 @@ class Evaluated:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95% bootstrap interval of :attr:`value` over utterances; NaN without predictions."""
-        path, condition = self.summary.study.folder / "evaluation" / "predictions.csv", self.result.get("condition")
-        if self.value is None:
-            return math.nan, math.nan
-        try:
-            scored = Scored.read(path)
-            own = scored if condition is None else scored.of(scored.condition == condition)
-            return interval(own, metric_of(self.summary))
-        except DataError:
-            return math.nan, math.nan
+        """The 95% bootstrap interval of :attr:`value` that `evaluate` wrote; NaN where there is none."""
+        found = (self.result.get("intervals") or {}).get(metric_of(self.summary)) or {}
+        ends = [found.get(end) for end in ("low", "high")]
+        low, high = (float(end) if isinstance(end, (int, float)) else math.nan for end in ends)
+        return low, high
 
     @property
     def headline(self) -> str:

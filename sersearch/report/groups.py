@@ -121,7 +121,9 @@ def by_condition_picture(summary: Summary, test: dict[str, Any]) -> Picture | No
 
 
 def _test_words(test: dict[str, Any]) -> str:
-    return f"Test: trial {test['trial']}, evaluated once." if test else "No test figures: the study isn't evaluated."
+    if not test:
+        return "No test figures: the study isn't evaluated."
+    return f"Test: trial {test['trial']}{', and not the first one tested' if test.get('tested_before') else ''}."
 
 
 def _speakers(summary: Summary, ids: np.ndarray) -> np.ndarray:

@@ -115,8 +115,8 @@ def comparisons(groups: Sequence[Sequence[Entry]]) -> Iterator[Picture]:
         what = f"{first.label.removeprefix('development ')} of {data.get('target')}, {data.get('corpus')}"
         caption = (
             "Development: each study's best trial, which was selected by it; test: the evaluated trial. Whiskers are "
-            "95% bootstrap intervals over utterances, where there is a table of predictions: how much speakers differ "
-            "isn't in them. "
+            "95% bootstrap intervals, of development figures over utterances, so how much speakers differ isn't in "
+            "them; of test figures as `evaluate` found them. "
             f"{_splits(group)} {_means(group)}"
         ).rstrip()
         said = "; ".join(f"{e.summary.study.name} {e.value:.3f}, test {e.test:.3f}" for e in group)

@@ -8,6 +8,7 @@ from typing import Any
 
 from sersearch.data.atomic import atomic
 from sersearch.data.conditions import metrics_by_noise
+from sersearch.markup import markdown
 from sersearch.report.summary import Summary
 from sersearch.study import TrialRecord
 
@@ -55,7 +56,7 @@ def _searched(summary: Summary, trial: TrialRecord) -> list[str]:
 def write_markdown(head: list[str], rows: list[list[str]], path: Path) -> None:
     """A table, such as the trials, best first, in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
-    cells = [[_escape(cell) if i != 1 else cell for cell in line] for i, line in enumerate(lines)]
+    cells = [[markdown(cell) if i != 1 else cell for cell in line] for i, line in enumerate(lines)]
     with atomic(path) as temporary:
         temporary.write_text("".join(f"| {' | '.join(line)} |\n" for line in cells), "utf-8")
 
@@ -97,8 +98,3 @@ def duration(seconds: float) -> str:
     if whole < 60:
         return f"{whole} s"
     return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def _escape(cell: str) -> str:
-    flat = " ".join(cell.split()).replace("\\", "\\\\")
-    return flat.replace("|", "\\|").replace("<", "&lt;").replace("`", "\\`")

@@ -269,7 +269,7 @@ def test_names_and_reasons_cannot_break_the_page(tmp_path: Path) -> None:
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     lines = (tmp_path / "hand" / "report" / "trials.md").read_text().splitlines()
     assert len(lines) == 4
-    assert r"&lt;script>alert(1)&lt;/script>\|\`x\` next" in lines[-1]
+    assert r"&lt;script&gt;alert(1)&lt;/script&gt;\|\`x\` next" in lines[-1]
 
 
 def test_the_test_result_is_shown_once_there_is_one(tmp_path: Path) -> None:
@@ -295,6 +295,7 @@ def test_the_test_result_is_shown_once_there_is_one(tmp_path: Path) -> None:
     assert "Trial 2 on 40 test utterances: UA 0.5000, WA 0.5100, F1 0.4900" in text
     assert "This is not the trial that the development set chose (0)." in text
     assert "The test set was used before, for trial 1" in text
+    assert "Test: trial 2, and not the first one tested." in text
     assert "the test set was not used" not in text
     assert "No EER: the model has no speaker task." in text
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 import time
 from pathlib import Path
@@ -55,6 +56,17 @@ def test_several_studies_have_a_table_a_chart_and_a_section_each(tmp_path: Path)
     assert len(ids) == len(set(ids))
     with (tmp_path / "out" / "studies.csv").open(newline="") as file:
         assert [row["study"] for row in csv.DictReader(file)] == ["one", "two"]
+
+
+def test_a_test_figure_has_the_interval_that_evaluate_wrote(tmp_path: Path) -> None:
+    folder = fold(tmp_path / "one", "s1", 0.5, 0.4)
+    path = folder / "evaluation" / "test.json"
+    result = json.loads(path.read_text())
+    for low, high in ((0.31, 0.48), (None, None), ("much", [])):
+        path.write_text(json.dumps({**result, "intervals": {"ua": {"low": low, "high": high, "note": ""}}}))
+        (found,) = entries([folder])
+        whole = (0.31, 0.48) if low == 0.31 else (math.nan, math.nan)
+        assert (found.test_low, found.test_high) == pytest.approx(whole, nan_ok=True)
 
 
 def test_folds_are_compared_with_a_word_on_their_splits(tmp_path: Path) -> None:
