@@ -22,6 +22,7 @@ from sersearch.data.table import FeatureTable
 from sersearch.families.aae import losses
 from sersearch.families.aae.config import AAEConfig
 from sersearch.families.aae.family import AAE, FAMILY, TASKS
+from sersearch.families.common.losses import cross_entropy
 from sersearch.family import ModelSpec
 from sersearch.tuning.space import load_space
 
@@ -47,7 +48,7 @@ def step(model: AAE, batch: dict[str, Tensor], hp: SimpleNamespace, optimizers: 
     update(optimizers["discrimination"], losses.discriminator_loss(real, fake))
     update(optimizers["generation"], losses.generator_loss(model.discriminator(model.encoder(x)), saturating=True))
     z = model.encoder(x)
-    each = (losses.cross_entropy(model.head(t).classify(z, hp.dropout, Dropout()), batch[t]) for t in TASKS)
+    each = (cross_entropy(model.head(t).classify(z, hp.dropout, Dropout()), batch[t]) for t in TASKS)
     update(optimizers["classification"], losses.classification_loss(hp.beta, *each))
 
 
@@ -69,7 +70,7 @@ def evaluate(model: AAE, dev: Segments, hp: SimpleNamespace) -> None:
         losses.discriminator_loss(model.discriminator(torch.randn_like(z)), model.discriminator(z))
         losses.generator_loss(model.discriminator(model.encoder(x)), saturating=True)
         z = model.encoder(x)
-        [losses.cross_entropy(model.head(t)(z), batch[t]) for t in TASKS]
+        [cross_entropy(model.head(t)(z), batch[t]) for t in TASKS]
         model.head("emotion")(model.encoder(x)).softmax(dim=1)
 
 

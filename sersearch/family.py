@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import numpy as np
 from torch import Tensor, nn
@@ -127,7 +127,7 @@ class Config:
 
 def _fits(value: Any, declared: Any) -> bool:
     choices = get_args(declared)
-    if choices and declared.__class__.__name__ == "_LiteralGenericAlias":
+    if get_origin(declared) is Literal:
         return value in choices
     if choices:  # tuple[int, ...] or tuple[int, int, int]
         lengths_agree = choices[-1] is Ellipsis or (isinstance(value, tuple) and len(value) == len(choices))
@@ -139,7 +139,7 @@ def _fits(value: Any, declared: Any) -> bool:
 
 def _type_name(declared: Any) -> str:
     choices = get_args(declared)
-    if choices and declared.__class__.__name__ == "_LiteralGenericAlias":
+    if get_origin(declared) is Literal:
         return f"one of {', '.join(map(str, choices))}"
     if choices:
         count = "" if choices[-1] is Ellipsis else f"{len(choices)} "
@@ -264,6 +264,9 @@ class HalveOnPlateau:
 
 # --- the family -------------------------------------------------------------------------------------------------------
 
+LAST_EPOCH = "dev_epoch"
+"""As the objective, an epoch's number: the last one is the best, of a model that no development figure judges."""
+
 
 @dataclass(frozen=True)
 class ModelSpec:
@@ -321,7 +324,10 @@ class Family:
         raise NotImplementedError
 
     def pretraining(self, config: Any, spec: ModelSpec) -> tuple[Phase, ...]:
-        """The phases of a step on an auxiliary corpus without emotion labels; none: it isn't trained on one."""
+        """The phases of a step on an auxiliary corpus without emotion labels; none: it isn't trained on one.
+
+        A family that has them has a static hyperparameter `pretrain_epochs`, how long it is; `--aux` is refused else.
+        """
         return ()
 
     def plan(self, config: Any, data: TrainingData, rng: np.random.Generator) -> Iterator[np.ndarray | Turn]:
@@ -380,6 +386,6 @@ class Family:
 
 
 __all__ = [
-    "Also", "Batch", "Config", "Family", "HalveOnPlateau", "Losses", "ModelSpec", "Noise", "Optimizer", "Phase",
-    "Relabelled", "Turn", "lane", "static",
+    "LAST_EPOCH", "Also", "Batch", "Config", "Family", "HalveOnPlateau", "Losses", "ModelSpec", "Noise", "Optimizer",
+    "Phase", "Relabelled", "Turn", "lane", "static",
 ]  # fmt: skip

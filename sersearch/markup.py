@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import escape
 
 LATEX = str.maketrans(
     {
@@ -29,8 +30,8 @@ def latex(text: str) -> str:
 
 
 def markdown(text: str) -> str:
-    """`text` as Markdown shows it, in one line."""
-    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", " ".join(text.split()))
+    """`text` as Markdown shows it, in one line and without any HTML of its own."""
+    return escape(re.sub(r"([\\`*_|\[\]#])", r"\\\1", " ".join(text.split())), quote=False)
 
 
 __all__ = ["LATEX", "latex", "markdown"]

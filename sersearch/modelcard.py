@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sersearch.families import get_family
+from sersearch.markup import markdown
 
 if TYPE_CHECKING:
     from sersearch.study import Study
@@ -26,7 +26,7 @@ NOT_GIVEN = "not given"
 
 def origin(study: Study, card: Mapping[str, Any], data_licence: str | None) -> dict[str, Any]:
     """`data`, `search` and `test` of the bundle whose other content is `card`: where it all came from. JSON-ready."""
-    data, space = study.meta["data"], study.meta.get("space") or {}
+    data, space, metric = study.meta["data"], study.meta.get("space") or {}, card["best_by"]
     split = _read(study.folder / "split.json")
     parts = {
         name: {"utterances": part["utterances"], "hours": part["hours"], "speakers": len(part["speakers"])}
@@ -47,6 +47,7 @@ def origin(study: Study, card: Mapping[str, Any], data_licence: str | None) -> d
             "method": study.meta.get("method"),
             "trials": len(study.trials()),
             "seed": study.meta.get("seed"),
+            "best": study.best(None if metric == study.meta["objective"]["metric"] else metric).number,
         },
         "test": _tested(study, card),
     }
@@ -108,7 +109,7 @@ def _model(card: Mapping[str, Any]) -> Iterator[str]:
     labels = card["labels"]
     what = "classes" if labels["emotion"] else "attributes, on the corpus's scale"
     names = ", ".join(labels["emotion"] or labels["attributes"])
-    yield f"- Family: `{_text(card['family'])}`. {get_family(card['family']).paper}"
+    yield f"- Family: {_text(card['family'])}. {get_family(card['family']).paper}"
     yield f"- Says: {what}: {_text(names)}"
     inputs = [card["features"], *(own["features"] for own in card.get("companions", {}).values())]
     yield f"- Hears: {', '.join(_text(features['features']) for features in inputs)} ({card['features']['dims']}-d)"
@@ -119,7 +120,7 @@ def _model(card: Mapping[str, Any]) -> Iterator[str]:
 def _data(card: Mapping[str, Any]) -> Iterator[str]:
     data = card.get("data")
     if data is None:
-        yield f"- The authors' weights, `{_text((card.get('imported') or {}).get('checkpoint'))}`: see their paper."
+        yield f"- The authors' weights, {_text((card.get('imported') or {}).get('checkpoint'))}: see their paper."
         return
     yield f"- Corpus: {_text(data['corpus'])}, {'synthetic' if card['synthetic'] else 'not synthetic'}"
     if data["pretrained_on"]:
@@ -143,10 +144,10 @@ def _chosen(card: Mapping[str, Any]) -> Iterator[str]:
         f"- Search: {_text(search['space'])}, which searches {_text(searched)}, by {_text(search['method'])}; "
         f"trials {search['trials']}, seed {search['seed']}"
     )
-    yield (
-        f"- Trial {card['trial']}, epoch {card['epoch']} of study {_text(card['study'])}: the best by "
-        f"{card['best_by']}, a figure of the development part"
-    )
+    by = f"the best by {card['best_by']}, a figure of the development part"
+    if search["best"] != card["trial"]:
+        by = f"named by hand, where trial {search['best']} is the best; of its epochs {by}"
+    yield f"- Trial {card['trial']}, epoch {card['epoch']} of study {_text(card['study'])}: {by}"
 
 
 def _figures(card: Mapping[str, Any]) -> Iterator[str]:
@@ -218,6 +219,5 @@ def _versions(card: Mapping[str, Any], sha256: str) -> Iterator[str]:
 
 
 def _text(value: object) -> str:
-    """A name as plain text in Markdown, on one line."""
-    flat = " ".join(str("unknown" if value is None else value).split())
-    return escape(re.sub(r"([\\`*_|\[\]#])", r"\\\1", flat), quote=False)
+    """A name in Markdown; what files that are damaged do not say is unknown."""
+    return markdown("unknown" if value is None else str(value))

@@ -120,7 +120,7 @@ class Scatter:
 def read_predictions(path: Path, condition: str | None = None) -> Confusion | Scatter:
     """What a table of predictions shows; of utterances of `condition` alone, where it is given.
 
-    Utterances without a label do not count. Raises :class:`DataError` when the file is not such a table.
+    Raises :class:`DataError` when the file is not such a table.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -149,8 +149,6 @@ def _confusion(path: Path, classes: tuple[str, ...], rows: Sequence[dict[str, st
     counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
     for row in rows:
         label, predicted = row["label"], row["predicted"]
-        if not label:
-            continue
         if label not in place or predicted not in place:
             unknown = label if label not in place else predicted
             raise DataError(f"{path}: the class {unknown!r} has no column of posteriors")

@@ -61,6 +61,15 @@ def test_the_card_says_what_it_is_what_it_learnt_from_and_what_it_is_not_for(stu
     assert "- Licence of the data: not given" in card(study)
 
 
+def test_a_trial_that_was_named_is_not_called_the_best(study):
+    best = study.best()
+    (other,) = [trial for trial in study.trials() if trial.number != best.number]
+    assert (
+        f"- Trial {other.number}, epoch {other.best_epoch} of study one: named by hand, where trial {best.number} is the "
+        "best; of its epochs the best by dev_ua, a figure of the development part"
+    ) in card(study, trial=other.number)
+
+
 def test_its_figures_are_those_of_the_study(study):
     best = study.best()
     metrics = best.epochs[best.best_epoch - 1]["metrics"]

@@ -67,9 +67,8 @@ def test_attributes_are_written_on_the_corpus_s_scale(tmp_path: Path) -> None:
     np.testing.assert_allclose(shown.predicted, [[4.75, 2], [4.25, 5], [3.25, 4]])
 
 
-def test_the_confusion_matrix_counts_labelled_utterances(tmp_path: Path) -> None:
+def test_the_confusion_matrix_counts_utterances(tmp_path: Path) -> None:
     path = classes(tmp_path / "dev_predictions.csv")
-    path.write_text(path.read_text() + "d,,joy,0.0,1.0\n")
     table, picture = prediction_artifacts(path, tmp_path / "out")
     assert table.read_text() == "true,anger,joy\nanger,1,1\njoy,0,1\n"
     assert picture.read_bytes().startswith(b"\x89PNG")
@@ -108,6 +107,7 @@ def test_one_condition_alone(tmp_path: Path) -> None:
         ("", "not a table of predictions; expected the columns id, label, predicted .* found none"),
         ("id,valence,predicted\n", "expected .* NAME, NAME_predicted; found id, valence, predicted"),
         ("id,label,predicted,joy\na,anger,joy,1\n", "the class 'anger' has no column"),
+        ("id,label,predicted,joy\na,,joy,1\n", "the class '' has no column"),
         ("id,valence,valence_predicted\na,1,high\n", "could not convert .*; expected a number for each attribute"),
         ("id,valence,valence_predicted\na,1\n", "expected a number for each attribute"),
     ],

@@ -18,14 +18,13 @@ from torch import Tensor
 from sersearch.data.companions import RESIDENT_CHUNK, Companion, CompanionInput, context, fit_normaliser
 from sersearch.data.normaliser import Normaliser
 from sersearch.data.protocols import Split
+from sersearch.data.schema import GENDERS
 from sersearch.data.table import FeatureTable
 from sersearch.data.targets import attributes_of, target_codes, target_values
 from sersearch.errors import DataError
 
 UNLABELLED = -1
 """Label code of an utterance that has no label for a task."""
-
-GENDERS = ("female", "male")
 
 
 @dataclass(frozen=True)

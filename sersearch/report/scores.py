@@ -38,10 +38,10 @@ class Scored:
 
     @classmethod
     def read(cls, path: Path) -> Scored:
-        """The labelled utterances of a table of predictions. Raises :class:`DataError` where it is none."""
+        """The utterances of a table of predictions. Raises :class:`DataError` where it is none."""
         shown = read_predictions(path)
         with path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if row.get("label") != ""]
+            rows = list(csv.DictReader(file))
         ids = np.array([row["id"] for row in rows], object)
         condition = np.array([row.get("condition") or "" for row in rows], object)
         if not isinstance(shown, Confusion):

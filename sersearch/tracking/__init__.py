@@ -1,7 +1,6 @@
 """MLflow: where runs go (`uri`), what waits to be sent (`spool`), and who sends it (`tracker`, `store`)."""
 
-from sersearch.redaction import redact
 from sersearch.tracking.tracker import Tracker
 from sersearch.tracking.uri import check_uri, default_uri, page
 
-__all__ = ["Tracker", "check_uri", "default_uri", "page", "redact"]
+__all__ = ["Tracker", "check_uri", "default_uri", "page"]

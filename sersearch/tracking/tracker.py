@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from sersearch.errors import StudyError, TrackingError
 from sersearch.redaction import redact, redact_uri
+from sersearch.study import Study
 from sersearch.tracking.spool import Event, Spool
 from sersearch.tracking.store import EVENTS, STATUS, Store, now, refused, shortened
 from sersearch.tracking.uri import absolute, page
@@ -114,21 +115,21 @@ class Tracker:
             self._closed = True  # a thread that still waits for an answer must not touch what others find in the spool
             self._spool.close()
         if left := len(self._spool):
-            resume = f"`sersearch tune --resume {self._folder}` sends them"
+            resume = f"`sersearch tune --resume {Study(self._folder, {}).argument}` sends them"
             self._warn(f"{left} MLflow events wait in {self._spool.path}; {resume}")
 
-    def settle(self, meta: Mapping[str, Any], seconds: float = 30.0) -> int:
+    def settle(self, meta: Mapping[str, Any]) -> int:
         """In place of all the above, end what a driver that died has left; nobody else may run the study meanwhile.
 
         What waits in the spool is sent. Runs that are RUNNING then are ended as the journal says, and those of which
         it doesn't, with the study's own, as interrupted (KILLED). Returns how many runs were ended. Raises
-        :class:`TrackingError` when not all could be sent within `seconds`; the rest stays in the spool.
+        :class:`TrackingError` when not all could be sent, as :meth:`close` waits; the rest stays in the spool.
         """
         # What a dead driver's `finish` said is no longer so: a study's state is what study.json says.
         self._start(meta, [event for event in self._left() if event["event"] != "finish"])
         state = str(meta.get("state", "running"))
         self.finish("interrupted" if state == "running" else state)
-        self.close(seconds)
+        self.close()
         if self._spool or self._store is None:
             raise TrackingError("; ".join(self.warnings))
         return self._store.ended
@@ -237,8 +238,6 @@ class Tracker:
 
 def _best(folder: Path) -> dict[str, Any]:
     """Of the study in `folder`: the objective with its `best` value so far, {} before any, and the `epochs` trained."""
-    from sersearch.study import Study
-
     try:
         study = Study.open(folder)
         epochs, value = sum(len(trial.epochs) for trial in study.trials()), study.best().value
@@ -250,8 +249,6 @@ def _best(folder: Path) -> dict[str, Any]:
 
 def _over(folder: Path) -> dict[int, tuple[str, str]]:
     """State and reason of the trials that the journal of the study in `folder` says are over."""
-    from sersearch.study import Study
-
     try:
         trials = Study.open(folder).trials()
     except (StudyError, OSError, ValueError, LookupError, TypeError):  # no journal, or none that can be read

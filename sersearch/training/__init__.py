@@ -1,6 +1,6 @@
 """The engine: trains one configuration, or several as lanes of one model. Knows no orchestrator."""
 
-from sersearch.training.engine import Engine, EpochResult, fit, pretrain
+from sersearch.training.engine import Engine, EpochResult, fit, pretrain, pretraining_config
 from sersearch.training.environment import CPU_ENVIRONMENT
 from sersearch.training.lane import LaneState, Predictions
 from sersearch.training.members import Members, MembersState
@@ -17,4 +17,5 @@ __all__ = [
     "Predictions",
     "fit",
     "pretrain",
+    "pretraining_config",
 ]

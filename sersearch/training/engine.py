@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from sersearch.data.batches import Segments, TrainingData
 from sersearch.errors import ConfigError, DataError, one_of
-from sersearch.family import Config, Family, ModelSpec
+from sersearch.family import LAST_EPOCH, Config, Family, ModelSpec
 from sersearch.training.epoch import (
     evaluate,
     evaluation_batches,
@@ -37,6 +38,9 @@ from sersearch.training.epoch import (
 from sersearch.training.lane import Lane, LaneState, Predictions, Snapshot, Weights
 from sersearch.training.network import Network, Stack
 from sersearch.training.precision import Precision, set_up
+
+TIMED_STEPS = 3
+"""Training steps from which an epoch's time is told, behind one that warms up."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +188,7 @@ class Engine:
                 f"params: the model of {dict(config.signature())} can't be built ({str(error).splitlines()[0]})"
             ) from None
 
-    def time_epoch(self, config: Config, steps: int = 3, lanes: int = 1) -> tuple[float, int]:
+    def time_epoch(self, config: Config, lanes: int = 1) -> tuple[float, int]:
         """Seconds that an epoch of `lanes` lanes of `config` would take, from a few steps, and its number of steps."""
         network = self._network(config)
         weights = [network.initial(0) for _ in range(lanes)]
@@ -198,7 +202,7 @@ class Engine:
             raise too_few(data)
         times = []
         # The last turns are the dearest, of an epoch that has stages.
-        for step, turn in enumerate(plan[-steps - 1 :]):
+        for step, turn in enumerate(plan[-TIMED_STEPS - 1 :]):
             started = time.perf_counter()
             indices, phases = turn_of(turn)
             batches = [data.train.batch(indices, self.device, self.dtype) for _ in stack.streams]
@@ -251,8 +255,14 @@ class Engine:
         results = []
         for k, (number, lane) in enumerate(zip(numbers, lanes, strict=True)):
             metrics = {name: values[k] for name, values in (train | dev).items()}
-            metrics |= relabelled[k][1] if relabelled else {}
+            if relabelled:  # only now is the epoch sure
+                given, watched = relabelled[k]
+                lane.codes = {n: torch.from_numpy(codes) for n, codes in given.train.codes_S.items()}
+                lane.watched.append(dict(watched))
+                metrics |= watched
             metrics["learning_rate"] = lane.hyperparameters(network.rates).get("learning_rate", math.nan)
+            if self.objective == LAST_EPOCH:
+                metrics[LAST_EPOCH] = lane.progress.epoch + 1.0
             own = {name: output[k] for name, output in outputs.items()}
             results.append(self._finish(number, lane, metrics, own, seconds))
         yield from results
@@ -305,21 +315,22 @@ def _spec(data: TrainingData) -> ModelSpec:
 
 
 def fit(
-    family: Family,
-    config: Config,
-    data: TrainingData,
-    seed: int = 0,
-    *,
-    epochs: int,
-    device: str = "cpu",
-    dtype: torch.dtype = torch.float32,
-    weights: Weights | None = None,
+    family: Family, config: Config, data: TrainingData, seed: int = 0, *, epochs: int
 ) -> Iterator[tuple[EpochResult, LaneState]]:
-    """Train one configuration alone; yields each epoch's result and checkpoint."""
-    engine = Engine(family, data, device, dtype)
-    lane = engine.join(config, seed, epochs, weights=weights)
+    """Train one configuration alone, on the CPU; yields each epoch's result and checkpoint."""
+    engine = Engine(family, data)
+    lane = engine.join(config, seed, epochs)
     for result in engine.epochs():
         yield result, engine.state(lane)
+
+
+def pretraining_config(family: Family, config: Config, fixed: Mapping[str, Any]) -> Config:
+    """What a trial of `config` is pre-trained with: its static fields, so that the weights fit.
+
+    Lane hyperparameters are the space's `fixed` values or the paper's, not the trial's, so that all trials start alike.
+    """
+    static = {name: value for name, value in config.to_dict().items() if name not in config.lane_names()}
+    return family.config.from_dict({**fixed, **static})
 
 
 def pretrain(

@@ -30,7 +30,10 @@ def turn_of(item: np.ndarray | Turn) -> tuple[np.ndarray, tuple[str, ...] | None
 def relabel(
     stack: Stack, data: TrainingData, read: Callable[[Callable[[Any, Batch], Tensor], np.ndarray], Tensor]
 ) -> list[tuple[TrainingData, Mapping[str, float]]]:
-    """Each lane's data, with the labels that the family gives its segments, and metrics; none where it gives none."""
+    """Each lane's data, with the labels that the family gives its segments, and metrics; none where it gives none.
+
+    The lanes stay as they are: an epoch that fails may be trained again.
+    """
     lanes, network = stack.lanes, stack.network
     rngs = [np.random.default_rng([lane.seed, lane.progress.epoch, 1]) for lane in lanes]
     before = [{name: codes.numpy() for name, codes in lane.codes.items()} for lane in lanes]
@@ -38,9 +41,6 @@ def relabel(
     if found is None:
         return []
     stack.part()
-    for lane, relabelled in zip(lanes, found, strict=True):
-        lane.codes = {name: torch.from_numpy(codes) for name, codes in relabelled.codes.items()}
-        lane.watched.append(dict(relabelled.metrics))
     return [(replace(data, train=data.train.with_codes(own.codes)), own.metrics) for own in found]
 
 

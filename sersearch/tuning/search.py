@@ -332,10 +332,6 @@ class StudySearcher(Searcher):  # type: ignore[misc]
                 constant_liar=True,
             )
 
-    def number_of(self, trial_id: str) -> int:
-        """Our number of Tune's trial."""
-        return self._numbers[trial_id]
-
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Remember an epoch's value."""
         if not result["failed"]:

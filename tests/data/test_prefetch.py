@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from sersearch.data.prefetch import prefetched
 
 
-@given(items=st.lists(st.integers() | st.none(), max_size=20), ahead=st.integers(1, 5))
-def test_order_and_number_stay(items: list[int | None], ahead: int) -> None:
-    assert list(prefetched(items, ahead)) == items
+@given(items=st.lists(st.integers() | st.none(), max_size=20))
+def test_order_and_number_stay(items: list[int | None]) -> None:
+    assert list(prefetched(items)) == items
 
 
 def test_they_are_made_while_the_present_one_is_used_and_not_all_at_once() -> None:
@@ -28,7 +28,7 @@ def test_they_are_made_while_the_present_one_is_used_and_not_all_at_once() -> No
                 third.set()
             yield number
 
-    items = prefetched(source(), ahead=2)
+    items = prefetched(source())
     assert next(items) == 0
     assert third.wait(10), "the third is made although nobody asked for the second"
     assert len(made) <= 4

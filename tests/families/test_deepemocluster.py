@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from sersearch.data.batches import LabelSpace, TrainingData
 from sersearch.errors import ConfigError, DataError
+from sersearch.families.common.losses import task_loss
 from sersearch.families.deepemocluster import analysis, losses
 from sersearch.families.deepemocluster.config import DeepEmoClusterConfig
-from sersearch.families.deepemocluster.family import FAMILY, chunks_by_stage, evenly, supervised_loss
+from sersearch.families.deepemocluster.family import FAMILY, chunks_by_stage, evenly
 from sersearch.families.deepemocluster.networks import Decoder, DeepEmoCluster, Encoder, image, sizes
 from sersearch.family import Also, ModelSpec, Optimizer
 from sersearch.metrics import ccc
@@ -101,10 +102,9 @@ def test_1_minus_ccc_by_hand() -> None:
     # Means 2 and 3, variances 2/3 and 8/3, covariance 4/3: CCC = (8/3) / (10/3 + 1).
     predicted, truth = torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([[1.0], [3.0], [5.0]])
     first = 1 - (8 / 3) / (10 / 3 + 1)
-    model = SimpleNamespace(regressor=nn.Identity(), task="attributes")
-    assert supervised_loss(model, predicted, {"attributes": truth}).item() == pytest.approx(first)
-    assert supervised_loss(model, truth, {"attributes": truth}).item() == pytest.approx(0)
-    both = supervised_loss(model, torch.cat([predicted, truth], 1), {"attributes": torch.cat([truth, truth], 1)})
+    assert task_loss(predicted, {"attributes": truth}).item() == pytest.approx(first)
+    assert task_loss(truth, {"attributes": truth}).item() == pytest.approx(0)
+    both = task_loss(torch.cat([predicted, truth], 1), {"attributes": torch.cat([truth, truth], 1)})
     assert both.item() == pytest.approx(first / 2), "of several attributes the mean"
 
 
@@ -112,10 +112,9 @@ def test_cross_entropies_by_hand() -> None:
     logits = torch.log(torch.tensor([[0.5, 0.5], [0.1, 0.9], [0.25, 0.75]]))
     found = losses.cluster_loss(logits, torch.tensor([0, 1, 0]))
     assert found.item() == pytest.approx(-(math.log(0.5) + math.log(0.9) + math.log(0.25)) / 3)
-    model = SimpleNamespace(regressor=nn.Identity(), task="emotion")
-    some = supervised_loss(model, logits, {"emotion": torch.tensor([0, -1, 1])})
+    some = task_loss(logits, {"emotion": torch.tensor([0, -1, 1])})
     assert some.item() == pytest.approx(-(math.log(0.5) + math.log(0.75)) / 2)
-    assert supervised_loss(model, logits, {"emotion": torch.tensor([-1, -1, -1])}) == 0
+    assert task_loss(logits, {"emotion": torch.tensor([-1, -1, -1])}) == 0
 
 
 def test_the_autoencoders_losses_by_hand() -> None:
@@ -406,6 +405,30 @@ def test_metrics_reach_the_results() -> None:
     assert "train_nmi" not in results[0].metrics
     assert own | {"train_nmi", "train_nmi_unlabelled"} <= results[1].metrics.keys()
     assert FAMILY.relabel(replace(SMALL, model="cnn_ae"), data_of(), None, [], []) is None
+
+
+def test_an_epoch_that_is_tried_again_compares_its_clusters_with_those_of_the_epoch_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = Engine(FAMILY, data_of(), dtype=torch.float64)
+    lanes = [engine.join(SMALL, seed=seed, epochs=3) for seed in (0, 1)]
+    alone = Engine(FAMILY, data_of(), dtype=torch.float64)
+    twins = [alone.join(SMALL, seed=seed, epochs=3) for seed in (0, 1)]
+    expected = run(alone)
+    engine.epoch(lanes)
+
+    def full(*args: object) -> None:
+        raise torch.OutOfMemoryError("out of memory")
+
+    with monkeypatch.context() as context:
+        context.setattr("sersearch.training.engine.train_epoch", full)
+        with pytest.raises(torch.OutOfMemoryError):
+            engine.epoch(lanes)
+    for lane, twin in zip(lanes, twins, strict=True):
+        (again,) = engine.epoch([lane])
+        assert again.metrics["train_nmi"] == pytest.approx(expected[twin][1].metrics["train_nmi"])
+        assert again.metrics["train_nmi"] < 1, "or the first attempt's would do"
+        assert len(engine.state(lane).watched) == 2, "one entry an epoch"
 
 
 def test_explained_variance_by_hand() -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from sersearch.data.batches import LabelSpace, TrainingData
 from sersearch.errors import ConfigError, DataError
 from sersearch.families import multimodal_ladder
+from sersearch.families.common.losses import task_loss
 from sersearch.families.common.networks import MLPCombinator
 from sersearch.families.multimodal_ladder import losses
 from sersearch.families.multimodal_ladder.config import MultimodalLadderConfig
@@ -166,7 +167,7 @@ def test_eq_5_by_hand_and_as_it_is_minimised() -> None:
     found = lose(build(), lambda_0=0.3, lambda_1=0.3, lambda_2=0.3)
     assert found["reconstruction"] > 0
     outputs, costs = build().denoise(make_batch(), hyperparameters(), Draws())
-    eq_3 = sum(losses.task_loss(y, make_batch()) for y in outputs.values()) / 3
+    eq_3 = sum(task_loss(y, make_batch()) for y in outputs.values()) / 3
     eq_4 = 0.3 * (sum(costs.audiovisual) + (sum(costs.a_to_v) + sum(costs.v_to_a)) / 2)
     assert found["prediction"].item() == pytest.approx(eq_3.item())
     assert found["labelled"].item() == pytest.approx((eq_3 + eq_4).item())
@@ -175,11 +176,11 @@ def test_eq_5_by_hand_and_as_it_is_minimised() -> None:
 def test_c_s_is_the_cross_entropy_of_classes_and_1_minus_ccc_of_attributes() -> None:
     logits = torch.log(torch.tensor([[0.5, 0.5], [0.1, 0.9]]))
     expected = -(math.log(0.5) + math.log(0.9)) / 2
-    assert losses.task_loss(logits, {"emotion": torch.tensor([0, 1])}).item() == pytest.approx(expected)
+    assert task_loss(logits, {"emotion": torch.tensor([0, 1])}).item() == pytest.approx(expected)
     truth = torch.tensor([[1.0, 2.0], [2.0, 1.0], [3.0, 5.0]])
     turned = torch.stack([truth[:, 0], -truth[:, 1]], dim=1)
-    half = 1 - losses.task_loss(turned[:, 1:], {"attributes": truth[:, 1:]})
-    assert losses.task_loss(turned, {"attributes": truth}).item() == pytest.approx((0 + 1 - half.item()) / 2)
+    half = 1 - task_loss(turned[:, 1:], {"attributes": truth[:, 1:]})
+    assert task_loss(turned, {"attributes": truth}).item() == pytest.approx((0 + 1 - half.item()) / 2)
 
 
 # --- transformer ------------------------------------------------------------------------------------------------------

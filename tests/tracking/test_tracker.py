@@ -17,7 +17,7 @@ import pytest
 
 from sersearch.errors import TrackingError
 from sersearch.provenance import git_commit, versions
-from sersearch.tracking import Tracker, check_uri, default_uri, page, redact, store
+from sersearch.tracking import Tracker, check_uri, default_uri, page, store
 from sersearch.tracking import tracker as module
 from sersearch.tracking.spool import Spool
 
@@ -64,7 +64,6 @@ def predictions(path: Path) -> Path:
         writer = csv.writer(file)
         writer.writerow(["id", "label", "predicted", "anger", "joy"])
         writer.writerows([["a", "anger", "anger", 1, 0], ["b", "anger", "joy", 0, 1], ["c", "joy", "joy", 0, 1]])
-        writer.writerow(["d", "", "joy", 0, 1])
     return path
 
 
@@ -207,7 +206,7 @@ def test_while_the_server_is_away_events_are_kept_and_sent_later(root: Path, cli
     assert away.run_id is None
     assert len(away.warnings) == 2
     assert f"MLflow at http://***@127.0.0.1:{port} is away; events are kept in {spool}" in away.warnings[0]
-    assert f"`sersearch tune --resume {spool.parent}` sends them" in away.warnings[1]
+    assert f"`sersearch tune --resume '{spool.parent}'` sends them" in away.warnings[1]
     assert "secret" not in str(away.warnings) + away.uri + spool.read_text()
 
     spool.write_text(spool.read_text() + '{"event": "epo')  # torn by the process's death
@@ -361,12 +360,6 @@ def test_sqlite_files_that_are_none(tmp_path: Path) -> None:
         check_uri(f"sqlite:///{tmp_path}/text.db")
     with pytest.raises(TrackingError, match="is a folder; name a file in it"):
         check_uri(f"sqlite:///{tmp_path}")
-
-
-def test_secrets_are_hidden() -> None:
-    assert redact("http://me:p@ss@host:5000/x") == "http://***@host:5000/x"
-    assert redact("postgresql://h/db?password=hush&sslmode=on") == "postgresql://h/db?password=***&sslmode=on"
-    assert redact("sqlite:////home/a@b/mlflow.db") == "sqlite:////home/a@b/mlflow.db"
 
 
 # --- versions ---------------------------------------------------------------------------------------------------------

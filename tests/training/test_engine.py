@@ -21,7 +21,7 @@ from sersearch.data.protocols import Protocol
 from sersearch.errors import ConfigError, DataError
 from sersearch.families.aae.config import AAEConfig
 from sersearch.families.aae.family import FAMILY, AAEFamily
-from sersearch.family import HalveOnPlateau, ModelSpec, Phase
+from sersearch.family import LAST_EPOCH, HalveOnPlateau, ModelSpec, Phase
 from sersearch.training import Engine, EpochResult, LaneState, fit, pretrain
 from sersearch.training.epoch import evaluate
 from sersearch.training.lane import Lane, Progress
@@ -409,6 +409,17 @@ def test_a_truncated_checkpoint_is_named(data: TrainingData, tmp_path: Path, nam
     with pytest.raises(DataError) as error:
         LaneState.load(tmp_path)
     assert str(tmp_path) in str(error.value)
+
+
+def test_by_its_number_the_last_epoch_is_the_best_and_the_rate_stays(data: TrainingData) -> None:
+    engine = Engine(FAMILY, data, objective=LAST_EPOCH)
+    lane = engine.join(SMALL, seed=0, epochs=9)
+    results = run(engine)[lane]
+    assert [r.value for r in results] == list(range(1, 10))
+    assert {r.metrics["learning_rate"] for r in results} == {SMALL.learning_rate}
+    state = engine.state(lane)
+    assert state.progress.best_epoch == 9
+    assert all(torch.equal(state.best_weights[name], own) for name, own in state.weights.items())
 
 
 def test_noisy_development_labels_are_watched_and_never_selected_by() -> None:

@@ -386,7 +386,7 @@ def test_auto_takes_the_lanes_that_fit_where_they_pay(
 def test_the_largest_model_is_measured(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[tuple[int, int]] = []
 
-    def time_epoch(self: Engine, config: Any, steps: int = 3, lanes: int = 1) -> tuple[float, int]:
+    def time_epoch(self: Engine, config: Any, lanes: int = 1) -> tuple[float, int]:
         measured.append((config.hidden, lanes))
         if lanes > 2:
             raise torch.OutOfMemoryError("out of memory")

@@ -15,6 +15,7 @@ from sersearch.errors import ConfigError
 from sersearch.families.aae import losses
 from sersearch.families.aae.config import AAEConfig
 from sersearch.families.aae.networks import AUTOENCODER_POOLS, CNN_POOLS, Decoder, Encoder, Head, latent_size
+from sersearch.families.common.losses import cross_entropy
 from sersearch.family import Batch, Family, HalveOnPlateau, Losses, ModelSpec, Noise, Optimizer, Phase
 
 TASKS = ("emotion", "gender", "speaker")
@@ -70,7 +71,7 @@ def generation(model: AAE, batch: Batch, hp: SimpleNamespace, noise: Noise, *, s
 def classification(model: AAE, batch: Batch, hp: SimpleNamespace, noise: Noise, *, tasks: tuple[str, ...]) -> Losses:
     """Phase 3: classifiers and encoder minimise L_c over emotion, gender and speaker (Eq. 2), or two of them."""
     z = model.encoder(batch["x"])
-    each = {t: losses.cross_entropy(model.head(t).classify(z, hp.dropout, noise), batch[t]) for t in tasks}
+    each = {t: cross_entropy(model.head(t).classify(z, hp.dropout, noise), batch[t]) for t in tasks}
     return {"classification": losses.classification_loss(hp.beta, *each.values()), **each}
 
 
@@ -79,7 +80,7 @@ def auxiliary_classification(
 ) -> Losses:
     """Pre-training, section 4.3: "speaker and gender classification only", L_G + L_S of Eq. 2."""
     z = model.encoder(batch["x"])
-    each = {t: losses.cross_entropy(model.head(t).classify(z, hp.dropout, noise), batch[t]) for t in tasks}
+    each = {t: cross_entropy(model.head(t).classify(z, hp.dropout, noise), batch[t]) for t in tasks}
     first, *others = each.values()
     return {"auxiliary": sum(others, start=first), **each}
 
@@ -87,7 +88,7 @@ def auxiliary_classification(
 def single_task_classification(model: AAE, batch: Batch, hp: SimpleNamespace, noise: Noise) -> Losses:
     """Phase 3 of the single-task models: classifier and encoder minimise beta * L_E (section 5.1)."""
     logits = model.head("emotion").classify(model.encoder(batch["x"]), hp.dropout, noise)
-    l_e = losses.cross_entropy(logits, batch["emotion"])
+    l_e = cross_entropy(logits, batch["emotion"])
     return {"classification": losses.single_task_loss(hp.beta, l_e), "emotion": l_e}
 
 

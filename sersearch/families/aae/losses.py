@@ -21,12 +21,6 @@ def autoencoder_loss(alpha: Tensor, l_ae: Tensor) -> Tensor:
     return alpha * l_ae
 
 
-def cross_entropy(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
-    """Mean cross-entropy over the labelled members of the batch; 0 where there is none."""
-    labelled = (labels_B >= 0).sum().clamp(min=1)
-    return F.cross_entropy(logits_BC, labels_B, ignore_index=-1, reduction="sum") / labelled
-
-
 def classification_loss(beta: Tensor, l_e: Tensor, *secondary: Tensor) -> Tensor:
     """Eq. 2: L_c = beta * L_E + (1 - beta) * (L_G + L_S), or with one of the `secondary` tasks (tables 5 and 6)."""
     return beta * l_e + (1 - beta) * sum(secondary[1:], start=secondary[0])
@@ -51,6 +45,6 @@ def generator_loss(fake_B2: Tensor, *, saturating: bool) -> Tensor:
 
 
 __all__ = [
-    "autoencoder_loss", "classification_loss", "cross_entropy", "discriminator_loss", "generator_loss",
-    "reconstruction_loss", "single_task_loss",
+    "autoencoder_loss", "classification_loss", "discriminator_loss", "generator_loss", "reconstruction_loss",
+    "single_task_loss",
 ]  # fmt: skip

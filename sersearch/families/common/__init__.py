@@ -1,1 +1,1 @@
-"""What the ladder families share: hyperparameters, losses, networks, mini-batches. No family of its own."""
+"""What families share: losses, and of the ladders hyperparameters, networks, mini-batches. No family of its own."""

@@ -1,4 +1,4 @@
-"""Losses of the ladder papers (Parthasarathy & Busso, TASLP 2020), one function an equation.
+"""Losses of the ladder papers (Parthasarathy & Busso, TASLP 2020), one function an equation, and what others share.
 
 B mini-batch, H units of a layer, A attributes, C classes.
 """
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sersearch import metrics
+from sersearch.family import Batch
 
 
 def ccc_loss(predicted_B: Tensor, truth_B: Tensor) -> Tensor:
@@ -47,12 +48,19 @@ def multitask_loss(alpha: Tensor, beta: Tensor, c_aro: Tensor, c_val: Tensor, c_
 
 
 def cross_entropy(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
-    """C_s where classes are predicted, which the ladder papers don't do: the mean cross-entropy of the labelled."""
+    """Mean cross-entropy over the labelled members of the batch; 0 where there is none."""
     labelled = (labels_B >= 0).sum().clamp(min=1)
     return F.cross_entropy(logits_BC, labels_B, ignore_index=-1, reduction="sum") / labelled
 
 
+def task_loss(outputs_BO: Tensor, batch: Batch) -> Tensor:
+    """Of what is predicted: the cross-entropy of classes, or 1 - CCC of attributes, of several the mean."""
+    if "attributes" not in batch:
+        return cross_entropy(outputs_BO, batch["emotion"])
+    return ccc_loss(outputs_BO.T, batch["attributes"].T).mean()
+
+
 __all__ = [
     "ccc_loss", "cross_entropy", "ladder_loss", "multitask_loss", "reconstruction_loss",
-    "summed", "unsupervised_loss",
+    "summed", "task_loss", "unsupervised_loss",
 ]  # fmt: skip

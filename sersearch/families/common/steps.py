@@ -1,4 +1,4 @@
-"""What the ladder families' steps have in common: views, mini-batches of two halves, the loss of the predictor."""
+"""The ladder families' steps: views, mini-batches of two halves, the predictor's loss and outputs."""
 
 from __future__ import annotations
 

@@ -62,21 +62,29 @@ class AttributeClusters:
             share = len(own) / len(self.codes)
             yield [int(cluster), len(own), *(f"{value:.6g}" for value in (share, own.mean(), own.std()))]
 
-    def draw(self) -> Figure:
-        """Figure 3: histograms of the attribute in the clusters with its highest and lowest mean.
+    def large(self) -> list[int]:
+        """By mean, the clusters with at least half of an even share of the chunks (:attr:`least`).
 
-        Of clusters with at least half of an even share of the chunks, since the means of tiny ones are the farthest
-        out by chance; of all, where fewer than two are so large.
+        The means of tiny ones are the farthest out by chance. All clusters, where fewer than two are so large.
         """
+        order = self._by_mean()
+        found = [cluster for cluster in order if (self.codes == cluster).sum() >= self.least]
+        return found if len(found) >= 2 else order
+
+    @property
+    def least(self) -> int:
+        """Half of an even share of the chunks."""
+        return math.ceil(len(self.codes) / len(np.unique(self.codes)) / 2)
+
+    def draw(self) -> Figure:
+        """Figure 3: histograms of the attribute in the clusters with its highest and lowest mean, of large ones."""
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(5.0, 3.4), dpi=150, layout="constrained")
         axes = figure.add_subplot()
-        order, least = self._by_mean(), len(self.codes) / len(np.unique(self.codes)) / 2
-        large = [cluster for cluster in order if (self.codes == cluster).sum() >= least]
-        title = None
-        if 2 <= len(large) < len(order):
-            order, title = large, f"of {len(large)} clusters with at least {math.ceil(least)} chunks"
+        order, title = self.large(), None
+        if len(order) < len(np.unique(self.codes)):
+            title = f"of {len(order)} clusters with at least {self.least} chunks"
         bins = np.histogram_bin_edges(self.values, BINS).tolist()
         for cluster, colour, name in ((order[0], "tab:blue", "lowest"), (order[-1], "tab:red", "highest")):
             own = self.values[self.codes == cluster]

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from sersearch.data.batches import SegmentView, TrainingData
 from sersearch.errors import ConfigError, DataError
-from sersearch.families.common.losses import ccc_loss, cross_entropy
+from sersearch.families.common import steps
+from sersearch.families.common.losses import task_loss
 from sersearch.families.deepemocluster import analysis, losses
 from sersearch.families.deepemocluster.config import DeepEmoClusterConfig
 from sersearch.families.deepemocluster.kmeans import kmeans
@@ -37,14 +38,6 @@ POOL_SEED = 99
 # --- losses of the phases ---------------------------------------------------------------------------------------------
 
 
-def supervised_loss(model: Model, h_BH: Tensor, batch: Batch) -> Tensor:
-    """First term of Eq. 3: 1 - CCC. What the paper hasn't: of several attributes the mean, of classes cross-entropy."""
-    predicted = model.regressor(h_BH)
-    if model.task == "attributes":
-        return ccc_loss(predicted.T, batch["attributes"].T).mean()
-    return cross_entropy(predicted, batch["emotion"])
-
-
 def unlabelled_clusters(model: DeepEmoCluster, batch: Batch, hp: SimpleNamespace, noise: Noise) -> Losses:
     """Stage 1, section 4.2: encoder and cluster classifier minimise CE; of development data there are no clusters."""
     if "cluster" not in batch:
@@ -57,7 +50,7 @@ def unlabelled_clusters(model: DeepEmoCluster, batch: Batch, hp: SimpleNamespace
 def labelled_clusters(model: DeepEmoCluster, batch: Batch, hp: SimpleNamespace, noise: Noise) -> Losses:
     """Stage 2, section 4.2: all minimise Eq. 3; `prediction` is its first term, `cluster` CE, without lambda."""
     h = noise.dropout(model.encoder(batch["x"]), hp.dropout)
-    prediction = supervised_loss(model, h, batch)
+    prediction = task_loss(model.regressor(h), batch)
     if "cluster" not in batch:
         return {"prediction": prediction}
     cluster = losses.cluster_loss(model.top(model.hidden(h).relu()), batch["cluster"])
@@ -68,7 +61,7 @@ def labelled_clusters(model: DeepEmoCluster, batch: Batch, hp: SimpleNamespace, 
 def supervised(model: Model, batch: Batch, hp: SimpleNamespace, noise: Noise) -> Losses:
     """CNN-regressor: the first term of Eq. 3 alone."""
     h = noise.dropout(model.encoder(batch["x"]), hp.dropout)
-    return {"prediction": supervised_loss(model, h, batch)}
+    return {"prediction": task_loss(model.regressor(h), batch)}
 
 
 def reconstruction(model: Autoencoder, h_BH: Tensor, batch: Batch, noise: Noise) -> Losses:
@@ -95,7 +88,7 @@ def unlabelled_reconstruction(model: Autoencoder, batch: Batch, hp: SimpleNamesp
 def labelled_reconstruction(model: Autoencoder, batch: Batch, hp: SimpleNamespace, noise: Noise) -> Losses:
     """Stage 2 of the baselines that reconstruct: Eq. 3 with their own loss in the place of CE."""
     h = noise.dropout(model.encoder(batch["x"]), hp.dropout)
-    prediction, own = supervised_loss(model, h, batch), reconstruction(model, h, batch, noise)
+    prediction, own = task_loss(model.regressor(h), batch), reconstruction(model, h, batch, noise)
     return {"labelled": losses.joint_loss(prediction, hp.lambda_, own["autoencoder"]), "prediction": prediction, **own}
 
 
@@ -286,8 +279,7 @@ class DeepEmoClusterFamily(Family):
 
     def predict(self, model: Model, batch: Batch) -> dict[str, Tensor]:
         """Posteriors (B, C), or z-normed attributes (B, A), of chunks; a sentence's are their mean (section 4.1)."""
-        outputs: Tensor = model.regressor(model.encoder(batch["x"]))
-        return {model.task: outputs.softmax(dim=1) if model.task == "emotion" else outputs}
+        return steps.outputs(model.regressor(model.encoder(batch["x"])), model.task)
 
 
 def _labelled(loss: Any, minimise: str, updates: tuple[str, ...], *also: Also) -> Phase:

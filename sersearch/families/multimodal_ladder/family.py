@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sersearch.data.batches import LabelSpace, SegmentView, TrainingData
 from sersearch.families.common import steps
-from sersearch.families.common.losses import summed
+from sersearch.families.common.losses import summed, task_loss
 from sersearch.families.multimodal_ladder import losses
 from sersearch.families.multimodal_ladder.baselines import Baseline, JointTransformer, MulT
 from sersearch.families.multimodal_ladder.config import MultimodalLadderConfig
@@ -59,11 +59,12 @@ def auxiliary(model: Supervised, batch: Batch, hp: SimpleNamespace, noise: Noise
 
 def single(model: Baseline, batch: Batch, hp: SimpleNamespace, noise: Noise) -> Losses:
     """The other baselines' step: C_s of their one output."""
-    return {"prediction": losses.task_loss(model.supervise(batch, partial(noise.dropout, p=hp.dropout)), batch)}
+    return {"prediction": task_loss(model.supervise(batch, partial(noise.dropout, p=hp.dropout)), batch)}
 
 
 def _supervised(outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
-    c_s = {name: losses.task_loss(y, batch) for name, y in outputs.items()}
+    """Eq. 3. C_s is the cross-entropy of classes (section 5), or 1 - CCC of attributes, which the paper hasn't."""
+    c_s = {name: task_loss(y, batch) for name, y in outputs.items()}
     return losses.supervised_loss(c_s["audiovisual"], c_s["audio"], c_s["visual"])
 
 

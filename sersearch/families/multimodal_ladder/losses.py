@@ -11,24 +11,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sersearch.families.common.losses import ccc_loss, cross_entropy, summed
-from sersearch.family import Batch
+from sersearch.families.common.losses import summed
 
 
 def attention(q_TW: Tensor, k_SW: Tensor, v_SW: Tensor, divisor: float) -> Tensor:
     """Eq. 1: softmax(Q K^T / sqrt(divisor)) V, (..., T, W). In cross-modal layers N, the keys' frames, divides."""
     weights_TS = torch.matmul(q_TW / math.sqrt(divisor), k_SW.transpose(-1, -2)).softmax(dim=-1)
     return torch.matmul(weights_TS, v_SW)
-
-
-def task_loss(outputs_BO: Tensor, batch: Batch) -> Tensor:
-    """C_s of Eq. 2: the cross-entropy of classes (section 5); of attributes, which the paper doesn't predict, 1 - CCC.
-
-    Several attributes weigh the same.
-    """
-    if "attributes" not in batch:
-        return cross_entropy(outputs_BO, batch["emotion"])
-    return ccc_loss(outputs_BO.T, batch["attributes"].T).mean()
 
 
 def weighted(lambda_l: Sequence[Tensor], c_r: Sequence[Tensor]) -> Tensor:
@@ -57,4 +46,4 @@ def total_loss(l_sup: Tensor, l_uns: Tensor) -> Tensor:
     return l_sup + l_uns
 
 
-__all__ = ["attention", "supervised_loss", "task_loss", "total_loss", "unsupervised_loss", "weighted"]
+__all__ = ["attention", "supervised_loss", "total_loss", "unsupervised_loss", "weighted"]

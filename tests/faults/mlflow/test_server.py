@@ -182,7 +182,7 @@ def test_without_a_server_the_study_ends_and_is_sent_later(
     assert f"events are kept in {spool}" in subject.warnings[0]
     assert f"`sersearch tune --resume {of.folder}` sends them" in subject.warnings[1]
     with pytest.raises(TrackingError, match=r"--resume .* sends them"):
-        tracker(of, server.uri).settle(of.meta, seconds=20)
+        tracker(of, server.uri).settle(of.meta)
 
     server.start()
     if later == "resumed":
@@ -191,7 +191,7 @@ def test_without_a_server_the_study_ends_and_is_sent_later(
         again.close(60)
         assert again.warnings == []
     else:
-        assert tracker(of, server.uri).settle(of.meta, seconds=60) == 7
-        assert tracker(of, server.uri).settle(of.meta, seconds=60) == 0
+        assert tracker(of, server.uri).settle(of.meta) == 7
+        assert tracker(of, server.uri).settle(of.meta) == 0
     assert not spool.exists()
     assert runs(server.uri) == reference
