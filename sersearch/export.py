@@ -15,6 +15,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -89,7 +90,11 @@ def write_bundle(predictor: Predictor, out: Path | str) -> Path:
         raise BundleError(f"{out}: the bundle cannot be written ({error.strerror})") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        if out.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        elif old.exists():  # the new bundle didn't get there
+            with suppress(OSError):
+                old.rename(out)
     return out
 
 

@@ -417,7 +417,7 @@ def test_status_tells_of_a_study(
     begun(capsys, monkeypatch, "mine", state="interrupted")
     code, out, err = run(capsys, "status", "mine")
     assert (code, err) == (0, "")
-    assert out.splitlines()[0] == "Study mine: interrupted; `sersearch tune --resume studies/mine` goes on"
+    assert out.splitlines()[0] == "Study mine: interrupted; `sersearch tune --resume mine` goes on"
     assert "1 complete; best: trial 0, development UA 0.500" in out
 
 

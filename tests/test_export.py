@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import subprocess
 import sys
@@ -218,6 +219,22 @@ def test_an_earlier_bundle_and_an_empty_folder_are_replaced_and_nothing_else_is(
     with pytest.raises(BundleError, match="exists and is not a bundle"):
         export_bundle(study, precious / "chapter1.tex")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model", "thesis"]
+
+
+def test_an_earlier_bundle_stays_where_the_new_one_cannot_take_its_place(study, bundle, monkeypatch):
+    before = {path.name: path.read_bytes() for path in bundle.iterdir()}
+    rename = Path.rename
+
+    def refused(self: Path, target: Path) -> Path:
+        if self.name.endswith(".tmp"):
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(BundleError, match=r"the bundle cannot be written \(Input/output error\)"):
+        export_bundle(study, bundle, trial=1)
+    assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
+    assert [path.name for path in bundle.parent.iterdir()] == ["model"], "nothing half-done is left"
 
 
 def test_a_trial_without_a_checkpoint(study, tmp_path):

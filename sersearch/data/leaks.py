@@ -70,6 +70,37 @@ def check_leaks(
     raise DataError(f"{table.root}: {protocol}: {'; '.join(problems)}. {' '.join(ways)}")
 
 
+def check_unseen(
+    protocol: Protocol, table: FeatureTable, target: str, earlier: tuple[Protocol, FeatureTable, str]
+) -> None:
+    """Raise :class:`DataError` where `earlier`, a study's protocol, table and target, knows what `protocol` tests.
+
+    It knows what it was trained on or developed on: what was searched by that was chosen by the test part. Speakers are
+    told apart by corpus; recordings by their audio and by the span of a file, which noisy copies share.
+    """
+    own, theirs = parts(protocol, table, target)[1], parts(*earlier)[1]
+    known = [theirs["train"], theirs["dev"]] + ([theirs["unlabelled"]] if protocol.target_audio != "all" else [])
+    for kind, of_tested, of_known in zip(
+        ("speaker", "recording", "recording"),
+        _known(table, own["test"]),
+        _known(earlier[1], np.concatenate(known)),
+        strict=True,
+    ):
+        if (both := of_tested & of_known) and not _allowed(protocol, kind):
+            raise DataError(
+                f"it learnt from, or was developed on, {len(both)} {kind}{'s' * (len(both) > 1)} that this study "
+                f"tests, such as {min(both)}"
+            )
+
+
+def _known(table: FeatureTable, rows: np.ndarray) -> tuple[set[str], set[str], set[str]]:
+    """Speakers, audio, and spans of files of `rows`."""
+    own = table.utterances.iloc[rows]
+    spans = own[["corpus", "path", "start", "end"]].itertuples(index=False)
+    speakers = set(own["corpus"] + "/" + own["speaker"])
+    return speakers, set(own["audio_sha256"].dropna()), {" ".join(map(str, span)) for span in spans}
+
+
 def _columns(table: FeatureTable) -> dict[str, np.ndarray]:
     """What may leak (N,), by kind."""
     utterances = table.utterances
@@ -117,4 +148,4 @@ def _way_out(protocol: Protocol, kind: str) -> str:
     return "Speakers of corpora of one name count as the same: learn from a corpus of other speakers."
 
 
-__all__ = ["check_leaks", "leaks"]
+__all__ = ["check_leaks", "check_unseen", "leaks"]

@@ -32,7 +32,7 @@ from sersearch.evaluation.look import Look, turns_of
 from sersearch.families import get_family
 from sersearch.family import Config
 from sersearch.study import Study, TrialRecord
-from sersearch.training import CPU_ENVIRONMENT, Engine, LaneState, Members, MembersState, pretrain
+from sersearch.training import CPU_ENVIRONMENT, Engine, LaneState, Members, MembersState, pretrain, pretraining_config
 from sersearch.training.lane import Weights
 
 if TYPE_CHECKING:
@@ -241,15 +241,11 @@ def _begun(folder: str, trial: int, rotation: int) -> tuple[Look, Config, Traini
 
 
 def _pretrained(look: Look, config: Config, data: TrainingData, seed: int, device: str) -> Weights | None:
-    """Weights of the auxiliary corpus, which a seed's training has of its own; None without one.
-
-    As in the search, lane hyperparameters are the space's fixed values or the paper's, not the trial's.
-    """
+    """Weights of the auxiliary corpus, which a seed's training has of its own; None without one."""
     meta = look.study.meta
     if meta["data"].get("aux") is None:
         return None
     family = get_family(meta["family"])
-    static = {name: value for name, value in config.to_dict().items() if name not in config.lane_names()}
-    common = family.config.from_dict({**meta["space"]["fixed"], **static})
+    common = pretraining_config(family, config, meta["space"]["fixed"])
     aux = auxiliary_data(data, FeatureTable.open(meta["data"]["aux"], meta["data"]["features"]))
     return pretrain(family, common, aux, seed, epochs=common.to_dict()["pretrain_epochs"], device=device)

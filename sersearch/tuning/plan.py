@@ -26,13 +26,13 @@ from sersearch.data.protocols import Protocol, rotations, split_card
 from sersearch.data.table import FeatureTable
 from sersearch.errors import ConfigError, DataError, StudyError, one_of
 from sersearch.families import get_family
-from sersearch.family import Config
+from sersearch.family import LAST_EPOCH, Config, Family
 from sersearch.study import SECONDS, STUDIES, Study
 from sersearch.training import CPU_ENVIRONMENT, Engine, Precision
-from sersearch.tuning.data import device, load_data, turns
+from sersearch.tuning.data import device, how, load_data, turns
 from sersearch.tuning.notes import unlearnt
 from sersearch.tuning.space import SearchSpace, signature_count, signatures
-from sersearch.tuning.warm import WARM, taken, warm_text
+from sersearch.tuning.warm import WARM, check_apart, taken, warm_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,13 +96,14 @@ def dry_run(request: TuneRequest, concurrency: int | None = None) -> DryRun:
     `concurrency`: trials at a time; None: one a core.
     """
     space = request.space
-    (data, *_), section, card = _data(request)
+    asked = _asked(request)
+    (data, *_), card = _checked(request, asked)
     config = space.config(space.paper_point() or space.middle())
     for name, value in CPU_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     # In a process of its own: the settings that trials have are read as a process starts.
     with ProcessPoolExecutor(1, get_context("spawn")) as child:
-        first = turns({"data": section})[0]
+        first = turns({"data": asked.section})[0]
         seconds, steps, size = child.submit(_cost, first, config, space.family, request.precision).result()
     members = _members(request)
     seconds, size = members * seconds, members * size
@@ -139,20 +140,29 @@ def _members(request: TuneRequest) -> int:
     return request.space.repeats * len(rotations(request.protocol))
 
 
-def _data(request: TuneRequest) -> tuple[list[TrainingData], dict[str, Any], dict[str, Any]]:
-    """Training data by rotation, the study's `data` section and the split card. Raises what is wrong with them."""
-    space = request.space
-    if _members(request) > 1 and request.lanes != 1:
-        raise ConfigError(
-            f"--lanes {request.lanes}: each configuration is trained {_members(request)} times, which are lanes of one "
-            "model on a GPU as it is; leave --lanes out"
-        )
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What a request names: its tables, and its protocol as it is applied to them."""
+
+    table: FeatureTable
+    companions: Mapping[str, Companion]
+    protocol: Protocol
+    rules: Sequence[Protocol]
+    """By rotation."""
+    section: dict[str, Any]
+    """The study's `data` section."""
+
+
+def _asked(request: TuneRequest) -> _Asked:
+    """What `request` names, of which no features are read yet. Raises what is wrong with the names."""
+    space, family = request.space, get_family(request.space.family)
+    _check_options(request, family)
     table = open_table(request.data, space.features, request.cross)
     rules = rotations(request.protocol)
     applied = [rule.split(table, request.target).protocol for rule in rules]
     protocol = request.protocol if len(rules) > 1 else applied[0]
     aux = None if request.aux is None else FeatureTable.open(request.aux, space.features)
-    chosen = choose(table, get_family(space.family).companions)
+    chosen = choose(table, family.companions)
     companions = {name: Companion.open(table, features) for name, features in chosen.items()}
     section = {
         "path": full_name(request.data),
@@ -168,28 +178,45 @@ def _data(request: TuneRequest) -> tuple[list[TrainingData], dict[str, Any], dic
         "companions": {n: {"features": chosen[n], "hash": c.table.card["hash"]} for n, c in companions.items()},
         "missing": request.missing,
     }
+    return _Asked(table, companions, protocol, applied, section)
+
+
+def _check_options(request: TuneRequest, family: Family) -> None:
+    """Raise :class:`ConfigError` for options that the others leave no use for."""
+    if _members(request) > 1 and request.lanes != 1:
+        raise ConfigError(
+            f"--lanes {request.lanes}: each configuration is trained {_members(request)} times, which are lanes of one "
+            "model on a GPU as it is; leave --lanes out"
+        )
+    if request.aux is not None and "pretrain_epochs" not in family.config.names():
+        raise ConfigError(f"--aux: {family.name} models are not pre-trained on an auxiliary corpus; leave it out")
+
+
+def _checked(request: TuneRequest, asked: _Asked) -> tuple[list[TrainingData], dict[str, Any]]:
+    """Training data by rotation, and the split card. Raises what is wrong with them."""
+    space, table, companions = request.space, asked.table, asked.companions
     used = complete(companions) if request.missing == "skip" else None
-    for rule in applied:
+    for rule in asked.rules:
         check_leaks(rule, table, request.target, used)
     point = space.config(space.paper_point() or space.middle())
-    datas = [load_data(turn, point, space.family) for turn in turns({"data": section})]
+    datas = [load_data(turn, point, space.family) for turn in turns({"data": asked.section})]
     data = datas[0]
     if data.labels.task == "emotion" and len(data.labels.emotion) < 2:
         raise DataError(
             f"{table.root}: {request.target} has one class, {data.labels.emotion[0]}: nothing to tell apart"
         )
     if len({own.labels.emotion for own in datas}) > 1:
-        raise DataError(f"{table.root}: the folds of {protocol} have not the same classes; use fewer --dev-folds")
+        raise DataError(f"{table.root}: the folds of {asked.protocol} have not the same classes; use fewer --dev-folds")
     for engine in [Engine(get_family(space.family), own) for own in datas]:
         for searched in signatures(space):
             engine.check(space.config(searched))
     _objectives(space, data)
     _check_used(space, data, request.target)
-    card = _card(protocol, [split_card(rule, table, request.target, used) for rule in applied])
+    card = _card(asked.protocol, [split_card(rule, table, request.target, used) for rule in asked.rules])
     if not card["parts"]["test"]["utterances"]:
         check_left(np.zeros(0), "test", companions)
-    notes = card["notes"] + unlearnt(space, protocol) + _lacking(companions, request.missing)
-    return datas, section, card | {"notes": notes}
+    notes = card["notes"] + unlearnt(space, asked.protocol) + _lacking(companions, request.missing)
+    return datas, card | {"notes": notes}
 
 
 def _card(protocol: Protocol, cards: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -230,7 +257,7 @@ def _objectives(space: SearchSpace, data: TrainingData) -> list[dict[str, str]]:
     known = {task: torch.from_numpy(codes) for task, codes in data.dev.labels_U.items()}
     there = [f"dev_{name}" for name in family.metrics(outputs, known, labels)]
     for metric in (objective.metric for objective in space.objectives):
-        if metric not in (*there, SECONDS):
+        if metric not in (*there, LAST_EPOCH, SECONDS):
             raise ConfigError(f"objective {metric}: no such metric for this target; {one_of(metric, there)}")
     return [objective.model_dump() for objective in space.objectives]
 
@@ -243,10 +270,13 @@ def create(request: TuneRequest, uri: str, make_room: Callable[[], None] = lambd
     space, name = request.space, request.name or f"{request.space.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     if space.method == "grid":
         space.grid()  # raises for a range without a step
-    datas, section, card = _data(request)
+    asked = _asked(request)
+    datas, card = _checked(request, asked)
     objectives = _objectives(space, datas[0])
     warm = taken(request.warm_start, request.root, space, objectives)
-    meta = _meta(request, section, objectives, uri) | {"warm_start": [start.told() for start in warm]}
+    if warm:
+        check_apart(request.warm_start, request.root, request.protocol, asked.table, request.target)
+    meta = _meta(request, asked.section, objectives, uri) | {"warm_start": [start.told() for start in warm]}
     card["notes"] += [start.note() for start in warm]
     import yaml
 
@@ -299,13 +329,18 @@ def check_same(study: Study, request: TuneRequest) -> None:
 
     How it is run (lanes, compilation, limits) stays as it was begun.
     """
-    _, section, _ = _data(request)
     objectives = [objective.model_dump() for objective in request.space.objectives] or [study.meta["objective"]]
-    asked = _meta(request, section, objectives, "")
+    asked = _meta(request, _asked(request).section, objectives, "")
     # A study of an earlier version doesn't name what was added since.
-    known = {**study.meta, "space": SearchSpace.model_validate(study.meta["space"]).model_dump(mode="json")}
-    compared = ("space", "seed", "objective", "precision", "storage", "data")
-    differences = [line for name in compared for line in _differences(known[name], asked[name], name)]
+    known = {
+        "space": SearchSpace.model_validate(study.meta["space"]).model_dump(mode="json"),
+        "seed": study.meta["seed"],
+        "objective": study.meta["objective"],
+        "precision": how(study.meta)["precision"],
+        "storage": study.meta.get("storage"),
+        "data": study.meta["data"],
+    }
+    differences = [line for name, value in known.items() for line in _differences(value, asked[name], name)]
     differences += _differences(
         [start["name"] for start in study.meta.get("warm_start", [])],
         [Study.open(name, request.root).name for name in request.warm_start],
@@ -313,8 +348,8 @@ def check_same(study: Study, request: TuneRequest) -> None:
     )
     if differences:
         raise StudyError(
-            f"study {study.name} exists and is another search: {'; '.join(differences)}. `--resume {study.name}` goes "
-            "on with it as it was begun, --fresh begins anew, --name names another"
+            f"study {study.name} exists and is another search: {'; '.join(differences)}. `--resume {study.argument}` "
+            "goes on with it as it was begun, --fresh begins anew, --name names another"
         )
 
 

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from sersearch.data.conditions import CLEAN, DEVIATION, by_noise
 from sersearch.errors import printable
-from sersearch.study import SECONDS, STUDIES, Study, TrialRecord
+from sersearch.study import SECONDS, Study, TrialRecord
 from sersearch.tracking import page
 
 if TYPE_CHECKING:  # `status` begins without torch
@@ -165,13 +165,11 @@ def summary(study: Study) -> None:
     if study.meta["data"]["synthetic"]:
         what = "attributes are predicted" if attributes else "emotions are recognised"
         print(f"The demo corpus is synthetic: this shows that everything runs, not how well {what}.")
-    parent = study.folder.parent
-    place = "" if parent.resolve() == STUDIES.resolve() else f" --studies {shlex.quote(str(parent))}"
     if study.meta.get("state", "finished") != "finished":
         over = f"{sum(not t.unfinished for t in trials)} of {study.meta['trials']} trials are over"
-        print(f"{over}: `sersearch tune --resume {study.folder}` runs the others")
+        print(f"{over}: `sersearch tune --resume {study.argument}` runs the others")
     elif any(t.state == "failed" for t in trials):
-        print(f"`sersearch tune --retry-failed {study.folder}` runs failed trials again")
+        print(f"`sersearch tune --retry-failed {study.argument}` runs failed trials again")
     print("Next:")
     tracking = study.meta["tracking"]
     uri = tracking["uri"]
@@ -179,11 +177,11 @@ def summary(study: Study) -> None:
     print(
         f"  {shown} in a browser" if uri.startswith("http") else f"  mlflow ui --backend-store-uri {shlex.quote(uri)}"
     )
-    print(f"  sersearch report {study.name}{place}")
-    print(f"  sersearch export {study.name} --out model/{place}")
+    print(f"  sersearch report {study.argument}")
+    print(f"  sersearch export {study.argument} --out model/")
     for name in several:
-        print(f"  sersearch export {study.name} --metric dev_ccc_{name} --out model/{place}")
-    print(f"  sersearch evaluate {study.name}{place}        # touches the test set")
+        print(f"  sersearch export {study.argument} --metric dev_ccc_{name} --out model/")
+    print(f"  sersearch evaluate {study.argument}        # touches the test set")
 
 
 def _all_trials(trials: list[TrialRecord], metrics: list[str]) -> Table:

@@ -219,7 +219,7 @@ def _search(
     journal = Journal(study, tracker, leaving, on_event, storage)
     given = [f"--{name} {value}" for name in ("concurrency", "address") if (value := getattr(how, name)) is not None]
     given += ["--gpu"] if how.gpu else []
-    on_again = f"`sersearch tune {' '.join(['--resume', str(study.folder), *given])}` goes on"
+    on_again = f"`sersearch tune {' '.join(['--resume', study.argument, *given])}` goes on"
     with ExitStack() as stack:
         stack.enter_context(_logged(journal))
         try:
@@ -401,7 +401,7 @@ def _trainable(
 
 
 def _lanes(study: Study, space: SearchSpace, gpus: int) -> int:
-    """Lanes on each GPU, or core. Those of `auto` are measured on one of the GPUs, and written down in the study."""
+    """Lanes on each GPU, or core. Those of `auto` are measured on one of the GPUs, as each run begins."""
     import ray
 
     asked: int | Literal["auto"] = study.meta.get("lanes", 1)
@@ -414,5 +414,4 @@ def _lanes(study: Study, space: SearchSpace, gpus: int) -> int:
     points = [space.config(point).to_dict() for point in signatures(space)]
     measure = ray.remote(num_gpus=1, max_calls=1)(measured_lanes)
     lanes: int = ray.get(measure.remote(study.meta, points))
-    study.write_meta(lanes_measured=lanes)
     return lanes

@@ -17,7 +17,7 @@ from sersearch.tracking.spool import Spool
 from sersearch.tuning.progress import duration, figure, label, short
 
 RECENT_S = 3600.0
-"""Of the last hour is what trials an hour, and the time that is left, are told by."""
+"""Of the last hour at most is what trials an hour, and the time that is left, are told by."""
 
 
 def show(study: Study) -> None:
@@ -35,12 +35,12 @@ def show(study: Study) -> None:
             line = printable(f"Trial {record.number} failed: {record.reason}{log}")
             console.print(line, highlight=False, markup=False, soft_wrap=True)
     if any(record.state == "failed" for record in trials):
-        print(f"`sersearch tune --retry-failed {study.folder}` runs failed trials again")
+        print(f"`sersearch tune --retry-failed {study.argument}` runs failed trials again")
 
 
 def _driver(study: Study) -> str:
     """Who runs it, or why nobody does."""
-    driver, again = study.driver, f"`sersearch tune --resume {study.folder}` goes on"
+    driver, again = study.driver, f"`sersearch tune --resume {study.argument}` goes on"
     if driver is not None and driver.get("purpose") == SETTLE:
         return f"Study {study.name}: its driver was killed, and what it left is being settled; {again}"
     if driver is not None:
@@ -65,16 +65,16 @@ def _trials(study: Study, trials: list[TrialRecord]) -> str:
 
 
 def _pace(study: Study, trials: list[TrialRecord]) -> str:
-    """Trials an hour, and how long the rest takes at that."""
+    """Trials an hour since the driver began, and how long the rest takes at that."""
     if study.driver is None:
         return ""
-    now = time.time()
-    ends = [record.ended for record in trials if record.ended is not None and now - record.ended < RECENT_S]
+    now, begun = time.time(), (study.folder / ".lock").stat().st_mtime
+    since = max(begun, now - RECENT_S)
+    ends = sum(record.ended is not None and record.ended > since for record in trials)
     left = study.meta["trials"] - sum(record.ended is not None for record in trials)
-    begun = min((record.epochs[0]["time"] for record in trials if record.epochs), default=None)
-    if not ends or not left or begun is None:
+    if not ends or not left:
         return ""
-    each = min(RECENT_S, now - begun) / len(ends)
+    each = (now - since) / ends
     return f"{3600 / each:.0f} trials an hour, about {duration(each * left)} left"
 
 

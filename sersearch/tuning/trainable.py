@@ -30,7 +30,16 @@ from sersearch.families import get_family
 from sersearch.family import Config
 from sersearch.logs import gathered, stack_file
 from sersearch.predictions import PREDICTIONS, predictions_csv
-from sersearch.training import Engine, EpochResult, LaneState, Members, MembersState, Predictions, pretrain
+from sersearch.training import (
+    Engine,
+    EpochResult,
+    LaneState,
+    Members,
+    MembersState,
+    Predictions,
+    pretrain,
+    pretraining_config,
+)
 from sersearch.tuning.client import REPORT, MachineError, Order, Shared, failure, report, retried, write_files
 from sersearch.tuning.data import device, how, load_data, seeds, turns
 from sersearch.tuning.watchdog import Watchdog
@@ -228,12 +237,9 @@ def pretrained(
     """Weights trained on the auxiliary corpus, once a static signature: the first trial that needs them makes them.
 
     And once a seed and a `rotation`, where there are several: their speakers differ.
-
-    Lane hyperparameters are the space's fixed values or the paper's, not the trial's, so that all trials start alike.
     """
     family, home = get_family(shared["family"]), place(shared["home"])
-    static = {name: value for name, value in config.to_dict().items() if name not in config.lane_names()}
-    common = family.config.from_dict({**shared["space"]["fixed"], **static})
+    common = pretraining_config(family, config, shared["space"]["fixed"])
     of = (shared["seed"],) if rotation is None else (shared["seed"], rotation)
     key = hashlib.sha256(repr((sorted(common.to_dict().items()), *of)).encode()).hexdigest()[:12]
     folder, failed = home / f"pretrained-{key}", home / f"pretrained-{key}{FAILED}"

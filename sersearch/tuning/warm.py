@@ -12,7 +12,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sersearch.errors import ConfigError, StudyError
+from sersearch.data.joined import open_table
+from sersearch.data.leaks import check_unseen
+from sersearch.data.place import place
+from sersearch.data.protocols import Protocol, rotations
+from sersearch.data.table import FeatureTable
+from sersearch.errors import ConfigError, DataError, StudyError
 from sersearch.study import Study, TrialRecord
 from sersearch.tuning.space import Dimension, SearchSpace
 
@@ -81,6 +86,23 @@ def taken(
     return starts
 
 
+def check_apart(names: Sequence[str], root: Path, protocol: Protocol, table: FeatureTable, target: str) -> None:
+    """Raise :class:`ConfigError` for an earlier study of another target, or one that knows what `protocol` tests.
+
+    What it found would choose by the test part.
+    """
+    for study in (Study.open(name, root) for name in dict.fromkeys(names)):
+        where, data = f"--warm-start {study.name}", study.meta["data"]
+        if data["target"] != target:
+            raise ConfigError(f"{where}: its target is {data['target']}, not {target}; leave it out")
+        try:
+            theirs = open_table(place(data["path"]), data["features"], data["cross"] and place(data["cross"]))
+            rule = rotations(Protocol.from_dict(data["protocol"]))[0]  # all of them train or develop on the same
+            check_unseen(rotations(protocol)[0], table, target, (rule, theirs, target))
+        except DataError as error:
+            raise ConfigError(f"{where}: {error}; leave it out") from None
+
+
 def _point(study: Study, record: TrialRecord, space: SearchSpace) -> WarmTrial | None:
     """A trial as a point of `space`, by its whole configuration: what one study fixed another may search."""
     values = record.values([objective["metric"] for objective in study.objectives])
@@ -134,4 +156,4 @@ def best_points(trials: Sequence[WarmTrial]) -> list[dict[str, Any]]:
     return [point for n, point in enumerate(points) if point not in points[:n]]
 
 
-__all__ = ["WARM", "WarmStart", "WarmTrial", "best_points", "read_warm", "taken", "warm_text"]
+__all__ = ["WARM", "WarmStart", "WarmTrial", "best_points", "check_apart", "read_warm", "taken", "warm_text"]

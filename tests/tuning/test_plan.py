@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from sersearch.data.protocols import Protocol
-from sersearch.errors import DataError, StudyError
+from sersearch.errors import ConfigError, DataError, StudyError
 from sersearch.study import Study
+from sersearch.tuning import plan
 from sersearch.tuning.plan import TuneRequest, check_same, check_unaltered, create
 from sersearch.tuning.space import load_space
 from tests.synthetic import make_table, write_table
@@ -53,6 +54,15 @@ def test_a_study_says_what_was_asked_for(study: Study) -> None:
     assert {path.name for path in study.folder.iterdir()} == {"study.json", "space.yaml", "split.json", "context.json"}
 
 
+def test_a_search_may_take_the_last_epoch(request_: TuneRequest) -> None:
+    def asked(metric: str) -> TuneRequest:
+        return dataclasses.replace(request_, space=SPACE.changed(objective={"metric": metric}))
+
+    assert create(asked("dev_epoch"), "sqlite:///mlflow.db").meta["objective"] == {"metric": "dev_epoch", "mode": "max"}
+    with pytest.raises(ConfigError, match="objective dev_gender: no such metric for this target"):
+        create(asked("dev_gender"), "sqlite:///mlflow.db")
+
+
 def test_no_password_is_written_down(request_: TuneRequest) -> None:
     study = create(request_, "https://me:hunter2@host")
     assert study.meta["tracking"]["uri"] == "https://***@host"
@@ -63,6 +73,36 @@ def test_the_same_request_goes_on(study: Study, request_: TuneRequest) -> None:
     before = {path: path.read_bytes() for path in study.folder.iterdir()}
     check_same(Study.open(study.folder), request_)
     assert {path: path.read_bytes() for path in study.folder.iterdir()} == before
+
+
+def test_the_same_request_is_told_by_names_alone(
+    study: Study, request_: TuneRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features aren't read, and no model is built: a finished study is only told of once more."""
+    for name in ("load_data", "Engine", "check_leaks"):
+        monkeypatch.setattr(plan, name, lambda *args, **kwargs: pytest.fail("its features were read"))
+    check_same(Study.open(study.folder), request_)
+
+
+def test_a_study_of_an_earlier_version_is_compared_by_what_it_says(study: Study, request_: TuneRequest) -> None:
+    del study.meta["precision"], study.meta["storage"]
+    study.write_meta()
+    check_same(Study.open(study.folder), request_)
+    assert 'precision was "float32", now "bf16"' in refused(study, dataclasses.replace(request_, precision="bf16"))
+    del study.meta["seed"]
+    study.write_meta()
+    assert "study.json: damaged: it has no 'seed'; begin a new study" in refused(study, request_)
+
+
+def test_an_auxiliary_corpus_is_for_families_that_are_pretrained(request_: TuneRequest, tmp_path: Path) -> None:
+    request = dataclasses.replace(request_, aux=write_table(tmp_path / "aux", make_table(seed=3, corpus="other")))
+    ladder = dataclasses.replace(request, space=load_space("ladder_alpha_beta"))
+    with pytest.raises(ConfigError, match="--aux: ladder models are not pre-trained on an auxiliary corpus; leave it"):
+        create(ladder, "sqlite:///mlflow.db")
+    assert not request.root.exists()
+    baselines = load_space("aae_baselines").changed(fixed=PARAMS)
+    assert "stl" in baselines.search["tasks"].choices, "single-task points of an AAE's search may stand beside others"
+    assert create(dataclasses.replace(request, space=baselines), "sqlite:///mlflow.db").meta["data"]["aux"]
 
 
 @pytest.mark.parametrize("how", [{"lanes": 8}, {"compile": True}, {"epoch_limit": 90.0}])
@@ -97,7 +137,8 @@ def test_another_search_is_refused_with_all_that_differs_and_what_to_do(
     assert said.startswith("study one exists and is another search: ")
     for difference in told:
         assert difference in said
-    assert said.endswith("`--resume one` goes on with it as it was begun, --fresh begins anew, --name names another")
+    ways = f"`--resume {study.folder}` goes on with it as it was begun, --fresh begins anew, --name names another"
+    assert said.endswith(ways)
 
 
 def test_other_data_are_named(study: Study, request_: TuneRequest, tmp_path: Path) -> None:

@@ -65,9 +65,9 @@ def test_the_end_shows_all_trials_the_best_and_what_to_type_next(
     assert "Trial 2 failed: train_loss_emotion is nan in epoch 1" in out
     for command in (
         "mlflow ui --backend-store-uri sqlite:///m.db",
-        "sersearch report mine",
-        "sersearch export mine --out model/",
-        "sersearch evaluate mine",
+        f"sersearch report {study.argument}",
+        f"sersearch export {study.argument} --out model/",
+        f"sersearch evaluate {study.argument}",
     ):
         assert command in out
 
@@ -108,14 +108,15 @@ def test_one_search_of_several_attributes_has_a_winner_for_each(
     monkeypatch.setattr(progress, "Console", functools.partial(Console, width=80))
     first = [cccs(0.5, 0.1, 0.5), cccs(0.6, 0.3, 0.6)]
     second = [cccs(0.2, 0.4, 0.2), cccs(0.7, 0.0, 0.4)]
-    progress.summary(attribute_study(tmp_path / "studies", MTL, [first, second], "dev_ccc"))
+    study = attribute_study(tmp_path / "studies", MTL, [first, second], "dev_ccc")
+    progress.summary(study)
     out = capsys.readouterr().out
     assert "Best: trial 0, alpha = 0: development CCC 0.500\n" in out, "there is no chance to compare a CCC with"
     assert "  activation: trial 1, alpha = 1, epoch 2: CCC 0.700" in out
     assert "  valence: trial 1, alpha = 1, epoch 1: CCC 0.400" in out
     assert "  dominance: trial 0, alpha = 0, epoch 2: CCC 0.600" in out
     for name in MTL:
-        assert f"sersearch export mine --metric dev_ccc_{name} --out model/" in out
+        assert f"sersearch export {study.argument} --metric dev_ccc_{name} --out model/" in out
     lines = [line.split() for line in out.splitlines()]
     heading = next(line for line in lines if line[:2] == ["trial", "alpha"])
     assert [word for word in heading if word != "CCC"][2:] == ["epoch", "epochs", *MTL, "state"]
@@ -303,13 +304,14 @@ def test_differences_from_the_paper_are_announced_and_nothing_else(capsys: pytes
 
 def test_the_next_commands_fit_where_the_study_lies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     meta = {"data": {"synthetic": False}, "tracking": {"uri": "http://mlflow.example:5000"}, **UA}
-    made = Study.create("mine", meta, tmp_path / "elsewhere")
+    made = Study.create("mine", meta, tmp_path / "an other")
     write_json(made.folder / "context.json", {"labels": {"emotion": ["a", "b"]}})
     made.append("start", 0, params={}, searched={"alpha": 0.1})
     made.append("epoch", 0, **event(0.75, 1), best=True, checkpoint=None)
     progress.summary(made)
     out = capsys.readouterr().out
-    assert f"sersearch report mine --studies {tmp_path / 'elsewhere'}" in out
+    assert f"  sersearch report '{tmp_path}/an other/mine'\n" in out
+    assert f"  sersearch export '{tmp_path}/an other/mine' --out model/\n" in out
     assert "http://mlflow.example:5000 in a browser" in out
     made.write_meta(tracking={**meta["tracking"], "experiment_id": "3", "run_id": "0a"})
     progress.summary(made)
@@ -322,7 +324,7 @@ def test_a_search_without_a_result_says_how_to_go_on(tmp_path: Path) -> None:
     meta = {"data": {"synthetic": False}, "tracking": {"uri": "x"}, **UA}
     made = Study.create("mine", meta, tmp_path)
     write_json(made.folder / "context.json", {"labels": {"emotion": ["a", "b"]}})
-    with pytest.raises(StudyError, match=r"no trial that finished an epoch; .*--resume mine"):
+    with pytest.raises(StudyError, match=r"no trial that finished an epoch; .*--resume .*/mine`"):
         progress.summary(made)
 
 

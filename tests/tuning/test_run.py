@@ -113,7 +113,7 @@ def test_an_interrupted_search_is_settled_and_says_how_to_go_on(work: Path, numb
     os.kill(running.pid, number)
     output, _ = running.communicate(timeout=300)
     assert running.returncode == 130, output
-    assert output.splitlines()[-1] == f"Interrupted. `sersearch tune --resume studies/{name} --concurrency 1` goes on"
+    assert output.splitlines()[-1] == f"Interrupted. `sersearch tune --resume {name} --concurrency 1` goes on"
     assert "Traceback" not in output
     study = Study.open(name, work / "studies")
     assert study.meta["state"] == "interrupted"

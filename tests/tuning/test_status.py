@@ -6,7 +6,9 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -47,6 +49,7 @@ def test_a_search_that_runs_names_its_driver_its_pace_and_its_trials(
     capsys: pytest.CaptureFixture[str], study: Study
 ) -> None:
     with study.hold():
+        study.append("end", 0, state="pruned", reason="stopped by ASHA after epoch 2")
         out = shown(capsys, study)
     first, second, third, *_ = out.splitlines()
     assert first == f"Study one: is run by process {os.getpid()} on {socket.gethostname()}"
@@ -59,6 +62,26 @@ def test_a_search_that_runs_names_its_driver_its_pace_and_its_trials(
     (row,) = [line.split() for line in out.splitlines() if line.split()[:2] in (["3", "0.3"], ["│", "3"])]
     assert [cell for cell in row if cell != "│"][:4] == ["3", "0.3", "2", "0.600"]
     assert "ago" in " ".join(row)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "pace"), [(10, "60 trials an hour, about 25 min left"), (240, "10 trials an hour")]
+)
+def test_the_pace_is_of_the_last_hour_and_of_this_run_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, minutes: int, pace: str
+) -> None:
+    """Five trials yesterday, and ten in the last ten minutes by a driver that has been there for so long."""
+    study = Study.create("one", {"objective": {"metric": "dev_ua"}, "trials": 40}, tmp_path)
+    now = time.time()
+    ends = [now - 86400 + 60 * n for n in range(5)] + [now - 60 * n - 1 for n in range(10)]
+    for number, at in enumerate(ends):
+        monkeypatch.setattr("sersearch.study.time", SimpleNamespace(time=lambda at=at: at, monotonic=time.monotonic))
+        study.append("start", number, params={}, searched={})
+        study.append("epoch", number, epoch=1, metrics={}, value=0.1, best=True, seconds=60.0)
+        study.append("end", number, state="complete", reason="all epochs done")
+    with study.hold():
+        os.utime(study.folder / ".lock", (now, now - 60 * minutes))
+        assert status._pace(study, study.trials()).startswith(pace)
 
 
 def test_a_killed_search_says_so_and_how_to_go_on(capsys: pytest.CaptureFixture[str], study: Study) -> None:
@@ -78,6 +101,16 @@ def test_an_interrupted_search_says_how_to_go_on(capsys: pytest.CaptureFixture[s
     study.write_meta(state="interrupted")
     first = shown(capsys, study).splitlines()[0]
     assert first == f"Study one: interrupted; `sersearch tune --resume {study.folder}` goes on"
+
+
+def test_the_command_that_goes_on_can_be_typed_as_it_stands(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    meta = {"state": "interrupted", "trials": 3, "objective": {"metric": "dev_ua"}, "tracking": {"uri": "x"}}
+    for root, argument in ((Path("studies"), "one"), (Path("my studies"), "'my studies/one'")):
+        out = shown(capsys, Study.create("one", meta, root))
+        assert out.splitlines()[0] == f"Study one: interrupted; `sersearch tune --resume {argument}` goes on"
 
 
 def test_a_finished_search_has_nothing_to_go_on_with(capsys: pytest.CaptureFixture[str], study: Study) -> None:

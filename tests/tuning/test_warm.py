@@ -26,6 +26,16 @@ from tests.tuning.test_search import run, score
 OBJECTIVES = [{"metric": "dev_ua", "mode": "max"}]
 
 
+RECORDINGS = "developed on, 8 recordings that this study tests, such as made0_0; leave it out"
+SPEAKER = "--warm-start old: it learnt from, or was developed on, 1 speaker that this study tests, such as made/s0"
+
+
+def section(data: Path, protocol: Protocol) -> dict[str, Any]:
+    """What a study says of its data, as far as a warm start looks at it."""
+    plain = {"path": str(data), "features": "spectrogram", "cross": None, "target": "emotion"}
+    return {**plain, "protocol": protocol.to_dict()}
+
+
 def small(**changes: Any) -> SearchSpace:
     return load_space("aae_alpha_beta").changed(**{"trials": 12, "epochs": 9, **changes})
 
@@ -156,8 +166,8 @@ def test_a_damaged_copy_is_said_and_not_passed_over(tmp_path: Path) -> None:
 
 def test_a_study_says_what_it_was_told_and_is_the_same_search_only_with_it(tmp_path: Path) -> None:
     root = tmp_path / "studies"
-    earlier(root)
     data = write_table(tmp_path / "data", make_table())
+    earlier(root, data=section(data, Protocol("loso", "s0")))
     request = TuneRequest(
         space=small(fixed=PARAMS),
         data=data,
@@ -173,6 +183,42 @@ def test_a_study_says_what_it_was_told_and_is_the_same_search_only_with_it(tmp_p
     plan.check_same(study, request)
     with pytest.raises(StudyError, match=r'warm_start was \["old"\], now \[\]'):
         plan.check_same(study, dataclasses.replace(request, warm_start=()))
+
+
+@pytest.mark.parametrize(
+    ("rule", "target", "tested", "message"),
+    [
+        (Protocol("loso", "s3", dev_speaker="s0"), "emotion", Protocol("loso", "s0"), SPEAKER),
+        (Protocol("loso", "s3", dev_speaker="s1"), "emotion", Protocol("loso", "s0"), SPEAKER),
+        (Protocol("loso", "s3", dev_folds=2), "emotion", Protocol("loso", "s0", dev_folds=2), SPEAKER),
+        (Protocol("kfold", fold=1, folds=4), "emotion", Protocol("kfold", fold=2, folds=4), RECORDINGS),
+        (Protocol("loso", "s0"), "emotion4", Protocol("loso", "s0"), "its target is emotion4, not emotion; leave"),
+    ],
+)
+def test_a_study_that_knows_what_is_tested_is_refused(
+    tmp_path: Path, rule: Protocol, target: str, tested: Protocol, message: str
+) -> None:
+    """Trained on it or developed on it: its figures would choose by the test part."""
+    root, data = tmp_path / "studies", write_table(tmp_path / "data", make_table())
+    earlier(root, data={**section(data, rule), "target": target})
+    request = TuneRequest(space=small(fixed=PARAMS), data=data, protocol=tested, name="new", root=root)
+    with pytest.raises(ConfigError) as error:
+        plan.create(dataclasses.replace(request, warm_start=("old",)), "sqlite:///mlflow.db")
+    assert message in str(error.value)
+    assert not (root / "new").exists()
+
+
+def test_a_study_of_other_speakers_may_be_of_any_protocol(tmp_path: Path) -> None:
+    """Speakers of corpora of other names are others; where the corpus is gone, that can't be told."""
+    root, data = tmp_path / "studies", write_table(tmp_path / "data", make_table())
+    other = write_table(tmp_path / "other", make_table(corpus="other", seed=1))
+    earlier(root, data=section(other, Protocol("loso", "s3")))
+    request = TuneRequest(space=small(fixed=PARAMS), data=data, protocol=Protocol("loso", "s0"), name="new", root=root)
+    request = dataclasses.replace(request, warm_start=("old",))
+    assert plan.create(request, "sqlite:///mlflow.db").meta["warm_start"][0]["trials"] == 19
+    shutil.rmtree(other)
+    with pytest.raises(ConfigError, match=r"--warm-start old: .*other.*; leave it out"):
+        plan.create(dataclasses.replace(request, name="newer"), "sqlite:///mlflow.db")
 
 
 @pytest.mark.slow
