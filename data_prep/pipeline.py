@@ -244,7 +244,7 @@ def _extract(
 
 def _known(keys: Keys, part: Part, old: Mapping[str, tuple[str, int]]) -> Known:
     """Rows of a shard that an old part has."""
-    return {row: (*old[key], key) for row, key in enumerate(keys.of(part.card) if old else []) if key in old}
+    return {row: old[key] for row, key in enumerate(keys.of(part.card) if old else []) if key in old}
 
 
 def _describe(

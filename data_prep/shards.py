@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import signal
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -142,8 +143,8 @@ class Part:
 
 TRIES = 4  # at a shard, whose workers die
 
-Known = dict[int, tuple[str, int, str]]
-"""Row of a shard -> old file's name, row in it, and the key by which it was found."""
+Known = dict[int, tuple[str, int]]
+"""Row of a shard -> old file's name, and row in it."""
 
 
 @dataclass(frozen=True)
@@ -159,9 +160,19 @@ class Task:
     """By part: rows that an old file has."""
 
     def write(self) -> tuple[int, int, float]:
-        """Write the parts; returns rows, rejected ones and seconds of audio."""
+        """Write the parts; returns rows, rejected ones and seconds of audio.
+
+        Raises OSError where the shard's files aren't here what they are where `prep` was started, as on a node without
+        the corpus: its utterances would be rejected, by a record that vouches for files which were never seen.
+        """
         rows = self.source.rows(self.number)
         keys = self.source.keys(rows)
+        if any(Part.of(part.path, part.card, rows, keys).key != part.key for part in self.parts):
+            raise OSError(
+                f"{socket.gethostname()}: the files below {self.source.root} aren't those of the machine where prep "
+                "was started (they are missing, or of another size or time): give all nodes the same folder, of "
+                "--noise and --visual, too, and let nothing change in it meanwhile"
+            )
         writers = [_Writer(p, known, keys.of(p.card)) for p, known in zip(self.parts, self.known, strict=True)]
         for index, row in enumerate(rows):
             new = [writer for writer in writers if not writer.take(index, row)]
@@ -188,17 +199,17 @@ class _Writer:
         self.part, self._known, self._row_keys = part, known, keys
         self._visual = visual_from_card(part.card)
         self._extract = None if self._visual else extractor_from_card(part.card)
-        self._old = {name: _old_table(part.path.with_name(name)) for name in {name for name, _, _ in known.values()}}
+        self._old = {name: _old_table(part.path.with_name(name)) for name in {name for name, _ in known.values()}}
         self.rows: list[dict[str, Any]] = []
         self._keys: list[str] = []
         self._features: list[NDArray[Any]] = []
         self._rejected: list[dict[str, Any]] = []
 
     def take(self, index: int, row: dict[str, Any]) -> bool:
-        """Take a row over from an old file, if one has it that is whole, and the row's files are still the same."""
-        name, at, key = self._known.get(index, ("", 0, ""))
+        """Take a row over from an old file, if one has it that is whole."""
+        name, at = self._known.get(index, ("", 0))
         table = self._old.get(name)
-        if table is None or key != self._row_keys[index]:
+        if table is None:
             return False
         old = table.slice(at, 1)
         added = {column: old[column][0].as_py() for column in ADDED[:-1]}

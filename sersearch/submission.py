@@ -103,16 +103,26 @@ def _check(name: str, words: Sequence[str], options: Mapping[str, Any]) -> None:
                 f"{option} {path}: lies on this machine, and the cluster doesn't have it; name a URL that it reaches, "
                 "such as s3://bucket/folder, or the full path of a folder that all of its nodes have"
             )
+    if name == "prep" and not _everywhere(options["out"]):
+        raise ConfigError(
+            "prep on a cluster needs --out, a URL or the full path of a folder that all of its nodes reach: else the "
+            "features lie on the disk of one node, and can go with it"
+        )
     if name != "tune" or options["dry_run"]:
         return
     study = options["resume"] or options["retry_failed"] or options["name"]
     if study is None:
         raise ConfigError("tune on a cluster needs --name NAME: by it, the same command goes on with the study")
-    if options["storage"] is None and not (options["studies"].is_absolute() or Path(study).is_absolute()):
+    if not _everywhere(options["storage"]) and not (options["studies"].is_absolute() or Path(study).is_absolute()):
         raise ConfigError(
-            f"tune on a cluster needs --storage, a URL or folder that all of its nodes reach: else {study} lies on the "
-            "disk of one node, and can go with it (or --studies with the full path of such a folder)"
+            "tune on a cluster needs --storage, a URL or the full path of a folder that all of its nodes reach: else "
+            f"{study} lies on the disk of one node, and can go with it (or --studies with the path of such a folder)"
         )
+
+
+def _everywhere(name: str | None) -> bool:
+    """Whether a folder is named in such a way that all nodes can mean the same one."""
+    return name is not None and ("://" in name or Path(name).is_absolute())
 
 
 def _paths(options: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:

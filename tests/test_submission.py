@@ -133,9 +133,18 @@ def test_a_space_that_is_wrong_is_said_here(
         (("submit", "--address", HEAD, "--", "spaces"), "submit: isn't a command for a cluster"),
         (("tune", "--spce", "x"), "No such option: --spce"),
         (("tune", "--space", "aae_alpha_beta", "--storage", "s3://bucket/studies"), "needs --name NAME"),
-        (("tune", "--space", "aae_alpha_beta", "--name", "sm0"), "needs --storage, a URL or folder"),
-        (("tune", "--resume", "sm0"), "needs --storage, a URL or folder"),
+        (
+            ("tune", "--space", "aae_alpha_beta", "--name", "sm0"),
+            "tune on a cluster needs --storage, a URL or the full path",
+        ),
+        ((*TUNE[:-1], "studies"), "tune on a cluster needs --storage, a URL or the full path"),
+        (("tune", "--resume", "sm0"), "tune on a cluster needs --storage, a URL or the full path"),
         ((*TUNE, "--data", "here"), "--data here: lies on this machine"),
+        (("prep", "nemo", "/corpora/nemo"), "prep on a cluster needs --out, a URL or the full path of a folder"),
+        (
+            ("prep", "nemo", "/corpora/nemo", "--out", "data/nemo"),
+            "prep on a cluster needs --out, a URL or the full path",
+        ),
         (("prep", "nemo", "here", "--out", "s3://bucket/nemo"), "root here: lies on this machine"),
         (("predict", "s3://bucket/model", "here/some.wav"), "files here/some.wav: lies on this machine"),
         ((*TUNE, "--space", "mine.yaml"), "--space mine.yaml: no such space or file"),
@@ -163,6 +172,15 @@ def test_what_could_not_run_there_is_a_sentence_and_no_job(
 
 def test_a_study_may_lie_in_a_folder_that_all_nodes_have(cluster: Cluster, capsys: Capture, tmp_path: Path) -> None:
     words = ("tune", "--space", "aae_alpha_beta", "--name", "sm0", "--studies", str(tmp_path), "--data", str(tmp_path))
+    assert run(capsys, "submit", "--address", HEAD, "--", *words)[0] == 0
+    assert cluster.command == ["sersearch", *words]
+
+
+@pytest.mark.parametrize("out", ["s3://bucket/nemo", "/shared/data/nemo"])
+def test_features_may_go_to_a_store_or_a_folder_that_all_nodes_have(
+    cluster: Cluster, capsys: Capture, out: str
+) -> None:
+    words = ("prep", "nemo", "/corpora/nemo", "--out", out)
     assert run(capsys, "submit", "--address", HEAD, "--", *words)[0] == 0
     assert cluster.command == ["sersearch", *words]
 

@@ -554,8 +554,9 @@ def test_rows_of_a_damaged_part_are_not_taken_over(
     assert made.hashes == run(corpus, tmp_path / "whole").hashes
 
 
-def test_a_row_whose_file_changes_meanwhile_is_not_taken_over(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("change", ["changes", "is gone"])
+def test_files_that_change_meanwhile_stop_it_and_nothing_vouches_for_them(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     from data_prep import pipeline
 
@@ -563,13 +564,51 @@ def test_a_row_whose_file_changes_meanwhile_is_not_taken_over(
     relabel(corpus)
 
     def late(tasks: list[Task], *cluster: object) -> Iterator[tuple[int, int, float]]:
-        soundfile.write(corpus / "u4.wav", np.random.default_rng(7).normal(size=6000) / 10, 16_000)
+        if change == "changes":
+            soundfile.write(corpus / "u4.wav", np.random.default_rng(7).normal(size=6000) / 10, 16_000)
+        else:
+            (corpus / "u4.wav").unlink()
         return (task.write() for task in tasks)
 
     with monkeypatch.context() as patched:
         patched.setattr(pipeline, "run_tasks", late)
-        run(corpus, tmp_path / "out")
-    assert run(corpus, tmp_path / "out").hashes == run(corpus, tmp_path / "whole").hashes
+        with pytest.raises(DataError, match=r"aren't those of the machine .*; once that is mended, the same command"):
+            run(corpus, tmp_path / "out", max_rejected=0.2)
+    again = run(corpus, tmp_path / "out", max_rejected=0.2)
+    assert again.hashes == run(corpus, tmp_path / "whole", max_rejected=0.2).hashes
+
+
+@pytest.mark.parametrize("unseen", ["corpus", "noise", "faces"])
+def test_a_node_that_sees_other_files_writes_no_shard(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unseen: str
+) -> None:
+    from data_prep import pipeline
+
+    (tmp_path / "noise").mkdir()
+    soundfile.write(tmp_path / "noise" / "n.wav", np.random.default_rng(5).normal(size=48_000) / 10, 16_000)
+    (tmp_path / "faces").mkdir()
+    for number in range(COUNT):
+        np.save(tmp_path / "faces" / f"u{number}.npy", np.full((3, 5), number))
+
+    def prepared() -> Prepared:
+        features = ["spectrogram", "visual"]
+        given = {"noise": NoiseCopies(tmp_path / "noise", (10,)), "visual": tmp_path / "faces", "max_rejected": 1.0}
+        return prepare("csv", corpus, features, tmp_path / "out", shard_size=3, **given)  # type: ignore[arg-type]
+
+    def elsewhere(tasks: list[Task], *cluster: object) -> Iterator[tuple[int, int, float]]:
+        mount = tmp_path / unseen
+        mount.rename(tmp_path / "elsewhere")
+        try:
+            yield from [task.write() for task in tasks]
+        finally:
+            (tmp_path / "elsewhere").rename(mount)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline, "run_tasks", elsewhere)
+        with pytest.raises(DataError, match="give all nodes the same folder"):
+            prepared()
+    assert not list((tmp_path / "out").glob("*/part-*"))
+    assert (prepared().utterances, prepared().rejected) == (2 * COUNT, 0)
 
 
 def test_feature_sets_of_an_earlier_state_are_not_taken_for_new(corpus: Path, tmp_path: Path) -> None:

@@ -70,6 +70,18 @@ def test_kustomize_builds_the_resources_that_are_checked_here(overlay: str, reso
     assert by_name(list(yaml.safe_load_all(built))) == by_name(resources)
 
 
+def test_a_registry_that_the_overlay_names_is_that_of_all_pods(overlay: str, tmp_path: Path) -> None:
+    command = kustomize()
+    copied = Path(shutil.copytree(FOLDER, tmp_path / "kubernetes"))
+    path = copied / "overlays" / overlay / "kustomization.yaml"
+    name = "  - name: sersearch\n"
+    assert path.read_text("utf-8").count(name) == 1
+    path.write_text(path.read_text("utf-8").replace(name, f"{name}    newName: registry.example.org/sersearch\n"))
+    built = subprocess.run([*command, str(path.parent)], capture_output=True, text=True, timeout=60, check=True).stdout
+    ours = {image for image in re.findall(r"image: (\S+)", built) if "sersearch" in image}
+    assert ours == {f"registry.example.org/sersearch:{sersearch.__version__}" + ("" if overlay == "local" else "-cuda")}
+
+
 def test_only_the_overlays_with_gpus_have_a_group_of_gpus(overlay: str, resources: list[Resource]) -> None:
     sizes = {name: (g.get("replicas"), g["minReplicas"], g["maxReplicas"]) for name, g in groups(resources).items()}
     assert (
@@ -165,6 +177,22 @@ def test_only_training_goes_to_nodes_with_gpus_and_to_spot_machines(overlay: str
     spot = {"cloud.google.com/gke-spot", "kubernetes.azure.com/scalesetpriority"}
     taints = {"gpu": {"nvidia.com/gpu"}, "gpu-autoscale": {"nvidia.com/gpu", *spot}}
     assert tolerated == ({"gpu": taints[overlay]} if overlay in taints else {})
+
+
+def test_the_corpora_are_where_features_may_be_prepared(overlay: str, resources: list[Resource]) -> None:
+    """Ray prepares them wherever a CPU is free, of nodes with GPUs, too."""
+    claim = {"persistentVolumeClaim": {"claimName": "corpora"}}
+    made = pods(resources)
+    for name in ("head", *groups(resources)):
+        spec = made[name].spec
+        (container,) = [c for c in spec["containers"] if c["name"] in ("ray-head", "ray-worker")]
+        (volume,) = [m["name"] for m in container["volumeMounts"] if m["mountPath"] == "/corpora"]
+        assert {"name": volume, **claim} in spec["volumes"]
+        # Else each pod that starts would change the owner of every file in the claim.
+        assert spec["securityContext"]["fsGroupChangePolicy"] == "OnRootMismatch"
+    several = sum(g["maxReplicas"] for g in groups(resources).values()) > 1
+    modes = one(resources, "PersistentVolumeClaim", "corpora")["spec"]["accessModes"]
+    assert modes == (["ReadWriteMany"] if several else ["ReadWriteOnce"])
 
 
 def test_applied_again_a_growing_cluster_keeps_its_size(overlay: str, resources: list[Resource]) -> None:

@@ -16,6 +16,7 @@ import yaml
 
 from sersearch.study import Study
 from tests.deploy.slurm import ROOT, SCRIPT, Job, installed
+from tests.docs.pages import blocks
 from tests.faults.matrix import OPTIONS, SPACE, table
 from tests.nodes import Cluster, may_make_networks
 from tests.synthetic import make_table, write_table
@@ -40,6 +41,19 @@ def test_the_launcher_s_clusters_have_a_token_and_no_dashboard_for_others() -> N
     assert all("RAY_AUTH_MODE=token" in command for command in started)
     assert "--dashboard-host=127.0.0.1" in started[0]
     assert "/home/sersearch/.ray/auth_token" in config["file_mounts"]
+
+
+@pytest.mark.parametrize("page", ["deploy/ray/README.md", "docs/cluster.md"])
+def test_a_cluster_by_hand_tells_nobody_of_itself_and_jobs_come_by_ssh(page: str) -> None:
+    typed = [line for block in blocks(ROOT / page) for line in block.text.splitlines()]
+    started = [line for line in typed if line.startswith("ray start ")]
+    assert len(started) == 2
+    assert all("--disable-usage-stats" in line for line in started)
+    assert not any("--dashboard-host" in line for line in started), "then --address may name the head itself"
+    submitted = [line for line in typed if line.startswith("sersearch submit ")]
+    assert submitted
+    assert all("--address http://localhost:8265 " in line for line in submitted)
+    assert any(line.startswith("ssh -N -L 8265:localhost:8265 HEAD") for line in typed)
 
 
 def test_what_the_launcher_brings_is_a_checkout_without_junk() -> None:
