@@ -1,4 +1,4 @@
-"""How far other utterances, or other speakers, would move a metric: bootstrap confidence intervals."""
+"""How far other utterances, speakers or test parts would move a metric: bootstrap confidence intervals."""
 
 from __future__ import annotations
 
@@ -14,9 +14,14 @@ from torch import Tensor
 
 from sersearch.errors import DataError
 
-FEW_SPEAKERS = 10
-"""Below so many, a note says that intervals over speakers are too narrow (as those over few clusters are: Cameron,
-Gelbach & Miller, "Bootstrap-based improvements for inference with clustered errors", Rev. Econ. Stat. 90, 2008)."""
+FEW = 10
+"""Below so many speakers or test parts, a note says that intervals over them are too narrow (as those over few clusters
+are: Cameron, Gelbach & Miller, "Bootstrap-based improvements for inference with clustered errors", Rev. Econ. Stat. 90,
+2008)."""
+
+FEWEST = 5
+"""Below so many there is none: of speakers who are right at a rate of 0.6 with a deviation of 0.1, tried 150 times, 95%
+intervals over 2, 3, 4, 5 and 7 of them hold that rate in 60, 77, 79, 88 and 93 of 100."""
 
 Metric = Callable[[Tensor, Tensor], Any]
 """A measure of predictions (..., U) against labels (U,): a number or a tensor, such as those of `sersearch.metrics`."""
@@ -27,12 +32,12 @@ class Interval:
     """A bootstrap confidence interval of a metric."""
 
     value: float
-    """The metric on all utterances, its mean over leading dimensions."""
+    """The metric of all that is there, its mean over leading dimensions."""
     low: float
     high: float
     level: float
-    by: Literal["speaker", "utterance"]
-    """What was drawn."""
+    by: Literal["speaker", "utterance", "fold"]
+    """What was drawn; a fold is a test part."""
     units: int
     """How many of them there are."""
     method: Literal["BCa", "percentile"]
@@ -43,8 +48,9 @@ def bootstrap_interval(
     metric: Metric,
     predicted: Tensor,
     labels: Tensor,
-    speakers: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
     *,
+    by: Literal["speaker", "fold"] = "speaker",
     level: float = 0.95,
     method: Literal["BCa", "percentile"] = "BCa",
     resamples: int = 2000,
@@ -52,36 +58,41 @@ def bootstrap_interval(
 ) -> Interval:
     """Interval of `metric` on predictions (..., U) against labels (..., U): how far other utterances would move it.
 
-    With `speakers` (U,), whole speakers are drawn with all that they say (the cluster bootstrap: Davison & Hinkley,
-    "Bootstrap Methods and their Application", 1997, section 3.8), since utterances of one speaker aren't independent
-    and an interval that takes them to be is too narrow; without, utterances are. Leading dimensions, such as seeds, are
-    tested on the same draws and averaged. BCa corrects for bias and skew (Efron, JASA 82, 1987); where it has no
-    answer, the interval is the percentiles', and its note says so. The same `seed` gives the same interval.
+    With `groups` (U,), whole speakers, or what else these are, are drawn with all that they say (the cluster bootstrap:
+    Davison & Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8), since utterances of one speaker
+    aren't independent and an interval that takes them to be is too narrow; without, utterances are. Leading dimensions,
+    such as seeds, are tested on the same draws and averaged. BCa corrects for bias and skew (Efron, JASA 82, 1987);
+    where it has no answer, the interval is the percentiles', and its note says so. The same `seed` gives the same
+    interval.
 
-    Raises :class:`DataError` for fewer than 2 speakers or utterances and for a metric that is NaN on all utterances.
+    Raises :class:`DataError` for fewer than :data:`FEWEST` groups or 2 utterances and for a metric that is NaN on all
+    utterances.
     """
-    members = None if speakers is None else _members(speakers)
-    units, by = (labels.shape[-1], "utterance") if members is None else (len(members), "speaker")
+    members = None if groups is None else _members(groups)
+    units, drawn_by = (labels.shape[-1], "utterance") if members is None else (len(members), by)
+    what, least = "test part" if drawn_by == "fold" else drawn_by, 2 if members is None else FEWEST
 
     def value(drawn: np.ndarray) -> float:
         rows = torch.from_numpy(drawn if members is None else np.concatenate([members[unit] for unit in drawn]))
         return float(torch.as_tensor(metric(predicted[..., rows], labels[..., rows])).double().mean())
 
-    if units < 2:
-        hint = "; without the speakers, utterances are drawn: that says nothing of other speakers" if members else ""
-        raise DataError(f"a bootstrap interval needs at least 2 {by}s, there {'is' if units else 'are'} {units}{hint}")
+    if units < least:
+        raise DataError(
+            f"a bootstrap interval over {units} {what}{'' if units == 1 else 's'} would be far too narrow; it needs at "
+            f"least {least}"
+        )
     whole = value(np.arange(units))
     if not math.isfinite(whole):
         raise DataError("the metric has no value on the test utterances (NaN), so it has no interval; see the outputs")
     low, high, used, notes = _limits(value, units, level, method, resamples, seed)
-    if members is not None and units < FEW_SPEAKERS:
-        notes.append("few speakers, so rather too narrow")
-    return Interval(whole, low, high, level, by, units, used, "; ".join(notes))  # type: ignore[arg-type]
+    if members is not None and units < FEW:
+        notes.append(f"few {what}s, so rather too narrow")
+    return Interval(whole, low, high, level, drawn_by, units, used, "; ".join(notes))  # type: ignore[arg-type]
 
 
-def _members(speakers: Sequence[str]) -> list[np.ndarray]:
-    """The utterances of each speaker."""
-    _, codes = np.unique(np.asarray(speakers, object).astype(str), return_inverse=True)
+def _members(groups: Sequence[str]) -> list[np.ndarray]:
+    """The utterances of each group."""
+    _, codes = np.unique(np.asarray(groups, object).astype(str), return_inverse=True)
     return [np.flatnonzero(codes == code) for code in range(codes.max(initial=-1) + 1)]
 
 

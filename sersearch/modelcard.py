@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sersearch.families import get_family
+from sersearch.family import LAST_EPOCH
 from sersearch.markup import markdown
 
 if TYPE_CHECKING:
@@ -145,6 +146,8 @@ def _chosen(card: Mapping[str, Any]) -> Iterator[str]:
         f"trials {search['trials']}, seed {search['seed']}"
     )
     by = f"the best by {card['best_by']}, a figure of the development part"
+    if card["best_by"] == LAST_EPOCH:
+        by = "the last one, as the search says"
     if search["best"] != card["trial"]:
         by = f"named by hand, where trial {search['best']} is the best; of its epochs {by}"
     yield f"- Trial {card['trial']}, epoch {card['epoch']} of study {_text(card['study'])}: {by}"

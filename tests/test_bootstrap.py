@@ -70,14 +70,33 @@ def test_speakers_are_drawn_whole():
     assert found.high - found.low > 2 * (alone.high - alone.low), "utterances of one speaker aren't independent"
 
 
-def test_two_speakers_by_hand():
-    # One is always right, the other never: drawn twice, the mean is 0, 1/2 or 1, by 1/4, 1/2, 1/4.
-    predicted, labels = torch.tensor([1, 1, 1, 0, 0]), torch.ones(5).long()
-    found = bootstrap_interval(accuracy, predicted, labels, ["a", "a", "a", "b", "b"], method="percentile", level=0.6)
-    assert (found.low, found.high, found.value) == (0, 1, pytest.approx(3 / 5))
-    narrow = bootstrap_interval(accuracy, predicted, labels, ["a", "a", "a", "b", "b"], method="percentile", level=0.4)
-    assert (narrow.low, narrow.high) == pytest.approx((3 / 5, 3 / 5)), "both drawn once"
+def test_five_speakers_by_hand():
+    # One of five is always right, the others never: how often that one is drawn is binomial, of 5 with 1/5. None has
+    # 0.328, one 0.410, two 0.205, three 0.051, so that 60% lie between none and two, and 10% at one.
+    predicted, labels = torch.tensor([1, 1, 0, 0, 0, 0, 0, 0, 0, 0]), torch.ones(10).long()
+    names = [name for name in "abcde" for _ in range(2)]
+    found = bootstrap_interval(accuracy, predicted, labels, names, method="percentile", level=0.6)
+    assert (found.low, found.high, found.value) == pytest.approx((0, 2 / 5, 1 / 5))
+    narrow = bootstrap_interval(accuracy, predicted, labels, names, method="percentile", level=0.1)
+    assert (narrow.low, narrow.high) == pytest.approx((1 / 5, 1 / 5)), "drawn once"
     assert found.note == "few speakers, so rather too narrow"
+
+
+def test_test_parts_are_drawn_as_speakers_are():
+    figures, names = torch.tensor([0.2, 0.5, 0.4, 0.3, 0.9, 0.1]).double(), [f"part {n}" for n in range(6)]
+    found = bootstrap_interval(lambda drawn, _: drawn.mean(), figures, figures, names, by="fold")
+    assert (found.by, found.units, found.value) == ("fold", 6, pytest.approx(0.4))
+    assert found.note == "few test parts, so rather too narrow"
+    expected = bootstrap((figures.numpy(),), np.mean, method="BCa", n_resamples=20_000, rng=1).confidence_interval
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.03)
+
+
+@pytest.mark.parametrize(("by", "what"), [("speaker", "speakers"), ("fold", "test parts")])
+def test_four_speakers_or_test_parts_are_too_few(by, what):
+    ones = torch.ones(8).long()
+    with pytest.raises(DataError, match=f"interval over 4 {what} would be far too narrow; it needs at least 5"):
+        bootstrap_interval(accuracy, ones, ones, [*"aabbccdd"], by=by)
+    assert bootstrap_interval(accuracy, ones, ones, [*"aabbccde"], by=by).units == 5
 
 
 def test_seeds_are_averaged_on_the_same_draws():
@@ -98,9 +117,9 @@ def test_intervals_without_spread_or_value():
     assert (found.method, found.note) == ("percentile", "every resample gives the same value")
     with pytest.raises(DataError, match=r"no value on the test utterances \(NaN\)"):
         bootstrap_interval(ccc, torch.ones(6), torch.ones(6))
-    with pytest.raises(DataError, match=r"at least 2 speakers, there is 1; without the speakers, utterances are drawn"):
+    with pytest.raises(DataError, match=r"over 1 speaker would be far too narrow; it needs at least 5"):
         bootstrap_interval(accuracy, ones, ones, ["a"] * 6)
-    with pytest.raises(DataError, match=r"at least 2 utterances, there are 0$"):
+    with pytest.raises(DataError, match=r"over 0 utterances would be far too narrow; it needs at least 2$"):
         bootstrap_interval(accuracy, ones[:0], ones[:0])
 
 

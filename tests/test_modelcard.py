@@ -65,8 +65,8 @@ def test_a_trial_that_was_named_is_not_called_the_best(study):
     best = study.best()
     (other,) = [trial for trial in study.trials() if trial.number != best.number]
     assert (
-        f"- Trial {other.number}, epoch {other.best_epoch} of study one: named by hand, where trial {best.number} is the "
-        "best; of its epochs the best by dev_ua, a figure of the development part"
+        f"- Trial {other.number}, epoch {other.best_epoch} of study one: named by hand, where trial {best.number} is "
+        "the best; of its epochs the best by dev_ua, a figure of the development part"
     ) in card(study, trial=other.number)
 
 

@@ -115,6 +115,10 @@ def compare(
     test: Annotated[
         Literal["paired_t", "student_t", "welch_t", "fisher_z"], typer.Option(help="The test of significance.")
     ] = "paired_t",
+    subsets: Annotated[
+        int | None,
+        typer.Option(help="Test in so many random subsets of the test part, as the DeepEmoCluster paper in 4.", min=2),
+    ] = None,
     tails: Annotated[int | None, typer.Option(help="1 or 2; the paper's by default.", min=1, max=2)] = None,
     correction: Annotated[Literal["holm"] | None, typer.Option(help="For the number of tests.")] = None,
     baseline: Annotated[
@@ -136,7 +140,8 @@ def compare(
     from sersearch.evaluation.rendering import to_rich, write_comparison
     from sersearch.evaluation.repeated import load_results
 
-    named = {text: load_results(text, studies, only) for text in study}
+    whole = {text: load_results(text, studies, only) for text in study}
+    named = whole if subsets is None else {text: own.in_subsets(subsets) for text, own in whole.items()}
     first = next(iter(named.values()))
     made = run(
         list(named.values()),

@@ -30,7 +30,7 @@ TargetAudio = Literal["unlabelled", "all"]
 _OWNERS = {
     "shared_speakers": "official",
     **dict.fromkeys(("test_speaker", "dev_speaker", "dev_folds", "dev_fold"), "loso"),
-    "fold": "kfold",
+    **dict.fromkeys(("fold", "folds"), "kfold"),
     **dict.fromkeys(("develop_on", "target_audio", "trained_on", "tested_on"), "cross"),
 }
 
@@ -158,6 +158,13 @@ class Protocol:
     def whole(self) -> Protocol:
         """The protocol with all its folds, none of them named: the caption of a figure over them."""
         return dataclasses.replace(self, test_speaker=None, dev_speaker=None, fold=None, dev_fold=None)
+
+    @property
+    def in_common(self) -> str:
+        """What the folds of a figure have in common, in words: of `speaker`, they are the splits of several seeds."""
+        if self.name != "speaker":
+            return str(self.whole)
+        return "; ".join(["speaker-disjoint splits, drawn by seed", *self._remarks()])
 
     def split(self, table: FeatureTable, target: str = "emotion") -> Split:
         """Training and development rows of `table` for `target`.

@@ -51,7 +51,9 @@ class Row:
     """Over its runs."""
     seeds: tuple[int, ...]
     interval: Interval | None
-    """Of all folds' utterances; None where outputs were not kept, or seeds weren't tested on the same utterances."""
+    """Of the mean; None where there is none."""
+    no_interval: str
+    """Why there is none; empty where there is one."""
     marks: str
     """Over which baselines the study is significantly better."""
 
@@ -85,6 +87,8 @@ class Comparison:
     protocol: str
     target: str
     folds: tuple[str, ...]
+    subsets: bool
+    """Whether the folds are random subsets of one test part."""
     synthetic: bool
     baselines: tuple[str, ...]
     rows: tuple[Row, ...]
@@ -122,7 +126,8 @@ class Comparison:
         return ". ".join(parts) + "."
 
     def _runs(self) -> str:
-        folds = f"{len(self.folds)} test part{'s' if len(self.folds) > 1 else ''}"
+        what = "subset" if self.subsets else "test part"
+        folds = f"{len(self.folds)} {what}{'s' if len(self.folds) > 1 else ''}"
         seeds = dict.fromkeys(row.seeds for row in self.rows)
         if all(row.spread.n == 1 for row in self.rows):
             return f"One run each, seed {' and '.join(listed(own) for own in seeds)}"
@@ -132,9 +137,14 @@ class Comparison:
     def _intervals(self) -> Iterator[str]:
         """What the intervals are of."""
         found = [row.interval for row in self.rows if row.interval is not None]
-        kinds = dict.fromkeys(f"{ci.units} {ci.by}s" + (f" ({ci.note})" if ci.note else "") for ci in found)
+        kinds = dict.fromkeys(
+            f"{ci.units} {'test part' if ci.by == 'fold' else ci.by}s" + (f" ({ci.note})" if ci.note else "")
+            for ci in found
+        )
         if found:
-            yield f"95% CI: bootstrap over {', '.join(kinds)} of all test parts together"
+            yield f"95% CI: bootstrap over {', '.join(kinds)}"
+        for reason in dict.fromkeys(row.no_interval for row in self.rows if row.no_interval):
+            yield f"No 95% CI: {reason}"
 
 
 def compare(
@@ -152,11 +162,12 @@ def compare(
     `test`:
 
     - `fisher_z`: the ladder paper's on CCCs (sections V-A, V-C), of the mean over seeds, on one test part;
-    - `paired_t`: on runs matched by seed and fold, so both studies need the same seeds (ladder paper, section V-B;
-      multimodal ladder, section 5);
-    - `student_t`, `welch_t`: on the runs as two samples (DeepEmoCluster, section 5.1; see :meth:`Results.in_subsets`).
+    - `paired_t`: on pairs by test part (ladder paper, section V-B; multimodal ladder, section 5); on one test part by
+      seed, so both studies need the same seeds;
+    - `student_t`, `welch_t`: on two samples (DeepEmoCluster, section 5.1, on :meth:`Results.in_subsets`).
 
-    `tails` are by default the papers'. `correction` "holm" is for the number of tests made here; the papers make none.
+    What t-tests count are :func:`~sersearch.evaluation.statistics.observations`. `tails` are by default the papers'.
+    `correction` "holm" is for the number of tests made here; the papers make none.
 
     Raises :class:`ConfigError` for an unknown test, metric, correction or baseline, :class:`StudyError` for studies
     that weren't tested on the same utterances with the same labels under one protocol, and for runs that don't match,
@@ -174,7 +185,7 @@ def compare(
     sides = TESTS[test].tails if tails is None else tails
     pairs = _tested(by_name, baselines, lambda a, b: TESTS[test].run(a, b, metric, sides), correction)
     rows = [
-        Row(r.study, r.family, r.spread(metric), r.seeds, _interval(r, metric), _marks(r.study, pairs, baselines))
+        Row(r.study, r.family, r.spread(metric), r.seeds, *_interval(r, metric), _marks(r.study, pairs, baselines))
         for r in results
     ]
     return Comparison(
@@ -185,6 +196,7 @@ def compare(
         protocol=first.caption,
         target=" and ".join(dict.fromkeys(r.target for r in results)),
         folds=first.folds,
+        subsets=first.subsets > 0,
         synthetic=any(r.synthetic for r in results),
         baselines=baselines,
         rows=tuple(rows),
@@ -295,7 +307,7 @@ def _correlations(a: Results, b: Results, metric: str, tails: Tails) -> Outcome:
 
 
 def _pairs(a: Results, b: Results, metric: str, tails: Tails) -> Outcome:
-    ours, theirs = a.runs(metric), b.runs(metric)
+    ours, theirs = a.observations(metric), b.observations(metric)
     if odd := sorted(ours.keys() ^ theirs.keys()):
         seed, fold = odd[0]
         raise StudyError(
@@ -306,7 +318,7 @@ def _pairs(a: Results, b: Results, metric: str, tails: Tails) -> Outcome:
 
 
 def _samples(a: Results, b: Results, metric: str, tails: Tails, *, equal_variances: bool) -> Outcome:
-    ours, theirs = [*a.runs(metric).values()], [*b.runs(metric).values()]
+    ours, theirs = [*a.observations(metric).values()], [*b.observations(metric).values()]
     return two_sample_t(ours, theirs, tails, equal_variances=equal_variances)
 
 
@@ -327,22 +339,29 @@ def _marks(study: str, pairs: Sequence[Pair], baselines: Sequence[str]) -> str:
     return "".join(mark for mark, name in zip(MARKS, baselines, strict=False) if name in beaten)
 
 
-def _interval(results: Results, metric: str) -> Interval | None:
+def _interval(results: Results, metric: str) -> tuple[Interval | None, str]:
+    """The interval, or why there is none: a table without it is still one."""
     try:
-        return results.interval(metric)
-    except DataError:  # a table without it is still one, and a dash says that there is none
-        return None
+        return results.interval(metric), ""
+    except DataError as error:
+        return None, str(error)
 
 
 def _notes(test: str, results: Sequence[Results], metric: str) -> list[str]:
     """What the test takes for granted, and these runs don't give."""
     if test == "fisher_z":
         return ["The test takes the CCCs for correlations of independent samples; they are of the same utterances"]
-    if all(spread.n == 1 for r in results for spread in r.by_fold(metric).values()):
-        return []
-    if len(results[0].folds) == 1:
-        return ["All runs are on the same test utterances: p is of other seeds, not of other speakers"]
-    return ["Runs of several seeds on one test part aren't independent, as the test takes them to be"]
+    first, notes = results[0], []
+    several = any(spread.n > 1 for r in results for spread in r.by_fold(metric).values())
+    if several and first.subsets:
+        notes.append("Runs of several seeds on one subset aren't independent, as the test takes them to be")
+    elif several and len(first.folds) == 1:
+        notes.append("All runs are on the same test utterances: p is of other seeds, not of other speakers")
+    elif several:
+        notes.append("The test counts each test part once, by its mean over seeds")
+    if not first.speakers_apart and not first.subsets:
+        notes.append("Test parts share speakers: p isn't of other speakers")
+    return notes
 
 
 def _sentence(pair: Pair) -> str:

@@ -163,9 +163,12 @@ def intervals(look: Look, tested: Mapping[int, Outputs], metric: str) -> dict[st
 
 def fold_of(protocol: Protocol) -> str:
     """The name of the test part that a protocol has."""
-    if protocol.name == "loso":
-        return f"test speaker {protocol.test_speaker}"
-    return f"fold {protocol.fold}" if protocol.name == "kfold" else "test part"
+    names = {
+        "loso": f"test speaker {protocol.test_speaker}",
+        "kfold": f"fold {protocol.fold}",
+        "speaker": f"partition seed {protocol.seed}",
+    }
+    return names.get(protocol.name, "test part")
 
 
 def _truth(table: FeatureTable, target: str, split: Split) -> Tensor:

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.table import Table
 
+_NAMES = ("study", "family", "against")
+"""Columns that a narrow terminal breaks; figures it never does."""
+
+_CI = 3
+"""Of the columns, the interval: in a terminal it stands below the mean."""
+
 _NONE = "–"  # noqa: RUF001 - an en dash is what a table has where there is nothing
 
 
@@ -104,11 +110,13 @@ def to_rich(comparison: Comparison) -> Table:
 
     head, rows = _table(comparison, str, lambda value, marks: f"{value} {marks}")
     caption = Text(comparison.caption, style="dim", justify="left")
-    table = Table(box=box.SIMPLE, caption=caption, caption_justify="left")
-    for number, name in enumerate(head):
-        table.add_column(Text(name), justify="left" if number in (0, 1, 4) else "right")
+    table = Table(box=box.SIMPLE, caption=caption, caption_justify="left", padding=0, collapse_padding=True)
+    for name in (*head[:_CI], *head[_CI + 1 :]):
+        told = name in _NAMES
+        table.add_column(Text(name), overflow="fold", no_wrap=not told, justify="left" if told else "right")
     for row in rows:
-        table.add_row(*map(Text, row))
+        figure = "\n".join(filter(None, row[_CI - 1 : _CI + 1]))
+        table.add_row(*map(Text, [*row[: _CI - 1], figure, *row[_CI + 1 :]]))
     return table
 
 

@@ -26,6 +26,12 @@ from sersearch.study import Study
 if TYPE_CHECKING:
     from sersearch.study import TrialRecord
 
+_OF_NO_CONCERN = ("doc", "time", "demo")
+"""What a search space says beside what is searched, and how."""
+
+MOST_SEEDS = 1000
+"""More are taken for a slip: the papers train ten to twenty times."""
+
 
 def evaluate_seeds(
     study: Study,
@@ -39,12 +45,12 @@ def evaluate_seeds(
 ) -> Results:
     """Train the configuration of `trial` (None: the study's best one) with fresh seeds, and test all models at once.
 
-    `seeds`: how many, or which; a number means the first from 0 that aren't the search's own. Each is trained as the
-    search did, for up to as many epochs, and tested with the weights of its best development epoch by `metric` (None:
-    the study's objective). As with :func:`~sersearch.evaluation.evaluate.evaluate`, figures are of clean utterances,
-    and `further` holds those by condition, and, where several attributes were learnt at once, those of the trial and
-    epoch that are best by each. `origin` says what was trained: `trial`, `metric`, the `runs` (seed, best epoch), the
-    trials that were `tested_before`, and what makes studies folds of one (`common`). Written to
+    `seeds`: how many, or which, see :func:`fresh_seeds`. Each is trained as the search did, for up to as many epochs,
+    and tested with the weights of its best development epoch by `metric` (None: the study's objective). As with
+    :func:`~sersearch.evaluation.evaluate.evaluate`, figures are of clean utterances, and `further` holds those by
+    condition, and, where several attributes were learnt at once, those of the trial and epoch that are best by each.
+    `origin` says what was trained: `trial`, `metric`, `by_hand` (whether another trial is the best by it), the `runs`
+    (seed, best epoch), the trials that were `tested_before`, and what makes studies folds of one (`common`). Written to
     `evaluation/results.json` and `results.csv` of the study. Of a nested study a seed trains a model a development
     fold, taken at the epoch that is best by the mean over them, and its figures are the means of theirs.
 
@@ -54,7 +60,7 @@ def evaluate_seeds(
     corpus before anything is trained, and what :func:`~sersearch.evaluation.retraining.retrain` raises.
     """
     record, metric = chosen(study, trial, metric)
-    wanted = fresh_seeds(study, seeds)
+    wanted = fresh_seeds([study], seeds)
     before = previous_results(study)
     if not again:
         check_choice(study, record.number, metric)
@@ -75,26 +81,29 @@ def evaluate_seeds(
     return results
 
 
-def evaluate_folds(studies: Sequence[Study], name: str, **how: Any) -> Results:
+def evaluate_folds(studies: Sequence[Study], name: str, *, seeds: int | Sequence[int], **how: Any) -> Results:
     """The folds of one protocol, each the study of its own, by :func:`evaluate_seeds` and :func:`merged`.
 
-    Raises :class:`StudyError` where they don't belong together, before anything is trained.
+    `seeds` as :func:`fresh_seeds` has them for all studies together. Raises :class:`StudyError` where they don't belong
+    together, before anything is trained.
     """
     folds = {study.name: fold_of(Protocol.from_dict(study.meta["data"]["protocol"])) for study in studies}
     if len(folds) < len(studies):
         raise ConfigError(f"{', '.join(study.name for study in studies)}: name each study once")
     _check_folds({study.name: _common(study) for study in studies}, {own: [fold] for own, fold in folds.items()})
-    return merged([evaluate_seeds(study, **how) for study in studies], name)
+    wanted = fresh_seeds(studies, seeds)
+    return merged([evaluate_seeds(study, seeds=wanted, **how) for study in studies], name)
 
 
 def merged(results: Sequence[Results], name: str) -> Results:
-    """Results of several folds of one protocol (LOSO: a study a speaker; kfold: one a fold) as those of one study.
+    """Results of several folds of one protocol as those of one study.
 
-    Raises :class:`StudyError` where they don't belong together: of other families, corpora, targets, protocols,
-    searches, metrics or seeds, or of one fold twice.
+    LOSO has a study a speaker, kfold one a fold, and speaker-disjoint splits one a seed that draws them. Raises
+    :class:`StudyError` where they don't belong together: of other families, corpora, targets, protocols, searches,
+    metrics or seeds, or of one fold twice.
     """
     first = results[0]
-    facts = {r.study: {**r.origin.get("common", {}), **_facts(r)} for r in results}
+    facts = {r.study: {**_facts(r), **r.origin.get("common", {})} for r in results}
     if len(facts) < len(results):
         raise ConfigError(f"{', '.join(r.study for r in results)}: name each study once")
     _check_folds(facts, {r.study: r.folds for r in results})
@@ -102,6 +111,7 @@ def merged(results: Sequence[Results], name: str) -> Results:
     return replace(
         first,
         study=name,
+        protocol=facts[first.study]["protocol"],
         scores={
             metric: {seed: {f: s for r in results for f, s in r.scores[metric][seed].items()} for seed in first.seeds}
             for metric in first.metrics
@@ -117,9 +127,14 @@ def merged(results: Sequence[Results], name: str) -> Results:
     )
 
 
-def fresh_seeds(study: Study, seeds: int | Sequence[int]) -> list[int]:
-    """The seeds that are asked for, in order. Raises :class:`ConfigError` for none, and for what can't be one."""
-    own = {study.meta["seed"] + n for n in range((study.meta.get("space") or {}).get("repeats", 1))}
+def fresh_seeds(studies: Sequence[Study], seeds: int | Sequence[int]) -> list[int]:
+    """The seeds that are asked for, in order: so many, the first from 0, or these; none that a search had itself.
+
+    Raises :class:`ConfigError` for none, for what can't be one, and for a search's own.
+    """
+    own = {seed for study in studies for seed in _own_seeds(study)}
+    if isinstance(seeds, int) and seeds > MOST_SEEDS:
+        raise ConfigError(f"--seeds {seeds}: at most {MOST_SEEDS}; to name one seed, add a comma")
     if isinstance(seeds, int):
         wanted = list(islice((seed for seed in count() if seed not in own), max(seeds, 0)))
     else:
@@ -128,7 +143,18 @@ def fresh_seeds(study: Study, seeds: int | Sequence[int]) -> list[int]:
         raise ConfigError(
             f"--seeds {seeds}: expected how many, from 1, or different whole numbers from 0, such as 3,5,8"
         )
+    if taken := sorted(own & {*wanted}):
+        raise ConfigError(
+            f"--seeds {listed(wanted)}: the search had seed {listed(taken)} itself, by which it chose, so that isn't a "
+            "fresh one; name others"
+        )
     return wanted
+
+
+def _own_seeds(study: Study) -> range:
+    """The seeds that a search trained its trials with."""
+    first = study.meta["seed"]
+    return range(first, first + (study.meta.get("space") or {}).get("repeats", 1))
 
 
 def load_results(text: str, root: Path, only: str | None = None) -> Results:
@@ -151,7 +177,7 @@ def _load(study: Study) -> Results:
     found = previous_results(study)
     if found is None:
         raise StudyError(
-            f"study {study.name} has no results of seeds; `sersearch evaluate {study.name} --seeds N` makes them"
+            f"study {study.name} has no results of seeds; `sersearch evaluate {study.argument} --seeds N` makes them"
         )
     return found
 
@@ -200,7 +226,14 @@ def _tested(
         return look.results({seed: own.of(chosen) for seed, own in every.items()}, **more)
 
     common = _common(study)
-    origin = {"trial": record.number, "metric": metric, "params": record.params, "runs": runs, "tested_before": earlier}
+    origin = {
+        "trial": record.number,
+        "metric": metric,
+        "by_hand": record.number != chosen(study, None, metric)[0].number,
+        "params": record.params,
+        "runs": runs,
+        "tested_before": earlier,
+    }
     conditions = {
         name: of(look.condition == name, origin={"condition": name, "common": common}) for name in look.conditions
     }
@@ -213,12 +246,14 @@ def _tested(
 def _common(study: Study) -> dict[str, Any]:
     """What the folds of one protocol have in common."""
     meta, data = study.meta, study.meta["data"]
+    space = {name: value for name, value in (meta.get("space") or {}).items() if name not in _OF_NO_CONCERN}
     return {
         "family": meta["family"],
         "prepared corpus": data.get("hash") or data["path"],
+        "auxiliary corpus": data.get("aux_hash") or data.get("aux"),
         "target": data["target"],
-        "protocol": str(Protocol.from_dict(data["protocol"]).whole),
-        "search space": (meta.get("space") or {}).get("name"),
+        "protocol": Protocol.from_dict(data["protocol"]).in_common,
+        "search space": space,
         "objective": meta["objective"]["metric"],
     }
 
@@ -235,15 +270,23 @@ def _facts(results: Results) -> dict[str, Any]:
     }
 
 
+def _difference(name: str, one: Any, other: Any) -> str:
+    """The first thing in which both differ, by its name within them; empty where they don't."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        keys = dict.fromkeys([*one, *other])
+        told = (_difference(f"{name}.{key}".lstrip("."), one.get(key), other.get(key)) for key in keys)
+        return next(filter(None, told), "")
+    return "" if one == other else f"{name} is {one} in one and {other} in the other"
+
+
 def _check_folds(facts: Mapping[str, Mapping[str, Any]], folds: Mapping[str, Sequence[str]]) -> None:
     """Raise :class:`StudyError` unless studies, by name, have all `facts` in common, and no fold."""
     (first, expected), *others = facts.items()
     tested = dict.fromkeys(folds[first], first)
     for name, own in others:
         pair = f"studies {first} and {name} are not folds of one protocol"
-        for key in own:
-            if own[key] != expected.get(key):
-                raise StudyError(f"{pair}: {key} is {expected.get(key)} in one and {own[key]} in the other")
+        if told := _difference("", expected, own):
+            raise StudyError(f"{pair}: {told}")
         for fold in folds[name]:
             if fold in tested:
                 raise StudyError(

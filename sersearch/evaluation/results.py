@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from sersearch.bootstrap import Interval, Metric, bootstrap_interval
 from sersearch.data.atomic import write_json
 from sersearch.errors import ConfigError, DataError, StudyError, one_of
+from sersearch.evaluation.statistics import observations
 from sersearch.metrics import OF_CLASSES, ccc
 
 _PLAIN = ("study", "family", "protocol", "target", "synthetic", "test_parts", "origin")
@@ -64,7 +65,7 @@ class Results:
     """One study's models, trained by several seeds and tested on the folds of a protocol.
 
     A run is one seed on one fold. A fold is a test part of its own: the one test part of an official split, a speaker
-    of LOSO, a random partition that one seed alone was tested on. Raises :class:`DataError` where parts don't match.
+    of LOSO, a random partition of the speakers. Raises :class:`DataError` where parts don't match.
     """
 
     study: str
@@ -82,10 +83,12 @@ class Results:
     outputs: Mapping[int, Mapping[str, np.ndarray]] = field(default_factory=dict)
     """By seed and fold: posteriors (U, C), or attributes (U, A) on the corpus's scale; of a nested protocol (K, U, C)
     or (K, U, A), of the models of its K development folds, the mean of whose scores is the run's. Of all runs, or of
-    none where they were not kept; then there are no bootstrap intervals and no figures by speaker."""
+    none where they were not kept; then there are no figures by speaker and, of one test part, no bootstrap interval."""
     synthetic: bool = False
     test_parts: int = 1
     """How many test parts the protocol has in all: the speakers of LOSO, the folds of kfold."""
+    subsets: int = 0
+    """Where the folds are random subsets of one test part (:meth:`in_subsets`), how many there are."""
     origin: Mapping[str, Any] = field(default_factory=dict)
     """What was chosen and trained, JSON-ready; see :func:`~sersearch.evaluation.repeated.evaluate_seeds`."""
     further: Mapping[str, Results] = field(default_factory=dict)
@@ -168,6 +171,12 @@ class Results:
         tested = {fold for folds in next(iter(self.scores.values())).values() for fold in folds}
         return tuple(fold for fold in self.parts if fold in tested)
 
+    @property
+    def speakers_apart(self) -> bool:
+        """Whether no speaker stands in several test parts."""
+        names = [name for fold in self.folds for name in set(self.parts[fold].speakers)]
+        return len(set(names)) == len(names)
+
     def runs(self, metric: str) -> dict[tuple[int, str], float]:
         """The score of each seed on each fold, in order. Raises :class:`ConfigError` for an unknown metric."""
         if metric not in self.scores:
@@ -189,6 +198,10 @@ class Results:
         runs = self.runs(metric)
         return {seed: Spread.of(score for (own, _), score in runs.items() if own == seed) for seed in self.seeds}
 
+    def observations(self, metric: str) -> dict[tuple[int | None, str], float]:
+        """What a test of significance counts, see :func:`~sersearch.evaluation.statistics.observations`."""
+        return observations(self.runs(metric), subsets=self.subsets > 0)
+
     def by_speaker(self, metric: str) -> dict[str, Spread]:
         """Of all utterances of each speaker, over the seeds that tested them; NaN where a speaker's have no figure.
 
@@ -205,38 +218,36 @@ class Results:
                 )
         return {name: Spread.of(found[name]) for name in sorted(found)}
 
-    def interval(
-        self,
-        metric: str,
-        by: Literal["speaker", "utterance"] | None = None,
-        *,
-        level: float = 0.95,
-        method: Literal["BCa", "percentile"] = "BCa",
-        resamples: int = 2000,
-        seed: int = 0,
-    ) -> Interval:
-        """Bootstrap interval of the metric on the utterances of all folds together, its mean over seeds.
+    def interval(self, metric: str, *, resamples: int = 2000) -> Interval:
+        """95% bootstrap interval of the mean over runs.
 
-        By speaker, or, where there is but one, by utterance. See
-        :func:`~sersearch.bootstrap.bootstrap_interval`. (The mean over folds, each judged apart, is another
-        figure.) Raises :class:`DataError` where outputs were not kept, or seeds weren't tested on the same utterances.
+        Of several test parts these are drawn, each with its mean over seeds; of one its speakers, or, where there is
+        but one speaker, the utterances. See :func:`~sersearch.bootstrap.bootstrap_interval`. Raises
+        :class:`DataError` for too few speakers or test parts, for test parts with utterances in common, and where
+        outputs, which one test part needs, were not kept.
         """
+        if len(self.folds) > 1:
+            return self._interval_of_folds(metric, resamples)
         pooled = [self._pooled(metric, own) for own in self.seeds]
         part = pooled[0][0]
-        if any(other.ids != part.ids for other, _ in pooled) or len(set(part.ids)) < len(part.ids):
-            raise DataError(
-                f"study {self.study}: an interval needs seeds that were all tested on the same utterances, each once"
-            )
         stacked = torch.from_numpy(np.stack([outputs for _, outputs in pooled]))
-        measure, predicted, labels = _judged(metric, self.attributes, stacked, torch.from_numpy(part.labels))
-        several = len(set(part.speakers)) > 1
-        by = by or ("speaker" if several else "utterance")
-        speakers = part.speakers if by == "speaker" else None
+        judged = _judged(metric, self.attributes, stacked, torch.from_numpy(part.labels))
+        if len(set(part.speakers)) > 1:
+            return bootstrap_interval(*judged, part.speakers, resamples=resamples)
+        return _noted(bootstrap_interval(*judged, resamples=resamples), "of one speaker, so it says nothing of others")
+
+    def _interval_of_folds(self, metric: str, resamples: int) -> Interval:
+        means = {fold: spread.mean for fold, spread in self.by_fold(metric).items()}
+        ids = [name for fold in self.folds for name in self.parts[fold].ids]
+        if self.subsets:
+            raise DataError("subsets of one test part are drawn by utterance, which says nothing of other speakers")
+        if len(set(ids)) < len(ids):
+            raise DataError("the test parts have utterances in common, so that they aren't independent draws")
+        figures = torch.tensor([*means.values()], dtype=torch.float64)
         found = bootstrap_interval(
-            measure, predicted, labels, speakers, level=level, method=method, resamples=resamples, seed=seed
+            lambda drawn, _: drawn.mean(), figures, figures, [*means], by="fold", resamples=resamples
         )
-        alone = "of one speaker, so it says nothing of others"
-        return found if several else replace(found, note="; ".join(filter(None, (found.note, alone))))
+        return found if self.speakers_apart else _noted(found, "of the same speakers, so it says nothing of others")
 
     @cached_property
     def summary(self) -> dict[str, dict[str, Any]]:
@@ -271,33 +282,38 @@ class Results:
         """The same runs, each fold drawn apart into `count` subsets of the same size, scored one by one.
 
         DeepEmoCluster, section 5.1: four subsets of the test set x five trials. The draw depends on the utterances' ids
-        alone, so that it is the same for every study. Raises :class:`DataError` where outputs were not kept, or a fold
-        has fewer utterances than that.
+        alone, so that it is the same for every study. Raises :class:`ConfigError` for several test parts, and
+        :class:`DataError` where outputs were not kept, or there are fewer utterances than that.
         """
+        if len(self.folds) > 1:
+            raise ConfigError(
+                f"study {self.study}: subsets are drawn of one test part, and these are {len(self.folds)}; compare "
+                "them as they are"
+            )
         if not self.outputs:
             raise DataError(f"study {self.study}: its outputs were not kept, so its test part can't be divided")
-        rows: dict[str, tuple[str, np.ndarray]] = {}
-        for fold in self.folds:
-            part = self.parts[fold]
-            if len(part.ids) < count:
-                raise DataError(f"fold {fold} has {len(part.ids)} utterances, too few for {count} subsets")
-            drawn = np.random.default_rng(seed).permutation(np.argsort(np.array(part.ids)))
-            for number, own in enumerate(np.array_split(drawn, count), start=1):
-                rows[f"{fold}, subset {number}"] = fold, np.sort(own)
+        (fold,), part = self.folds, self.parts[self.folds[0]]
+        if len(part.ids) < count:
+            raise DataError(f"{fold} has {len(part.ids)} utterances, too few for {count} subsets")
+        drawn = np.random.default_rng(seed).permutation(np.argsort(np.array(part.ids)))
+        rows = {
+            f"{fold}, subset {number}": np.sort(own) for number, own in enumerate(np.array_split(drawn, count), start=1)
+        }
         return Results.from_outputs(
             study=self.study,
             family=self.family,
-            protocol=f"{self.protocol}; test part in {count} random subsets, seed {seed}",
+            protocol=f"{self.caption}; test part in {count} random subsets, seed {seed}",
             target=self.target,
             classes=self.classes,
             attributes=self.attributes,
-            parts={name: self.parts[fold].of(own) for name, (fold, own) in rows.items()},
+            parts={name: part.of(own) for name, own in rows.items()},
             outputs={
-                run: {name: folds[fold][..., own, :] for name, (fold, own) in rows.items() if fold in folds}
+                run: {name: folds[fold][..., own, :] for name, own in rows.items()}
                 for run, folds in self.outputs.items()
             },
             synthetic=self.synthetic,
-            test_parts=self.test_parts * count,
+            test_parts=count,
+            subsets=count,
         )
 
     # --- on disk ------------------------------------------------------------------------------------------------------
@@ -307,7 +323,7 @@ class Results:
         write_json(path, self._to_dict())
 
     def _to_dict(self) -> dict[str, Any]:
-        plain = {key: getattr(self, key) for key in _PLAIN}
+        plain = {key: getattr(self, key) for key in (*_PLAIN, "subsets")}
         scores = {
             metric: {seed: {fold: _json(score) for fold, score in by.items()} for seed, by in seeds.items()}
             for metric, seeds in self.scores.items()
@@ -347,9 +363,13 @@ class Results:
             for seed, folds in found["outputs"].items()
         }
         further = {name: cls._from_dict(own) for name, own in found["further"].items()}
-        plain: dict[str, Any] = {key: found[key] for key in _PLAIN}
+        plain: dict[str, Any] = {key: found[key] for key in _PLAIN} | {"subsets": found.get("subsets", 0)}
         plain |= {"classes": classes, "attributes": attributes, "parts": parts, "further": further}
         return cls(**plain, scores=scores, outputs=outputs)
+
+
+def _noted(interval: Interval, note: str) -> Interval:
+    return replace(interval, note="; ".join(filter(None, (interval.note, note))))
 
 
 def listed(seeds: Sequence[int]) -> str:

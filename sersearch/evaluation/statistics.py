@@ -12,17 +12,18 @@ What each paper does, all at p < 0.05, without a correction for the number of te
 - Decoupled ladder (Leem et al., Interspeech 2021): the mean over 20 trials, without a test. MTL-AAE (Latif et al.,
   TAFFC 2020), section 5: mean and standard deviation over ten repetitions, without a test.
 
-All of them ask whether `a` is higher than `b`: one-tailed, that is the alternative; two-tailed, any difference is.
-Whatever has no answer (NaN, too few values, a correlation of 1, no spread) is refused by :class:`DataError` or answered
-with a note, and never NaN.
+What they count as one observation, :func:`observations` says. All of them ask whether `a` is higher than `b`:
+one-tailed, that is the alternative; two-tailed, any difference is. Whatever has no answer (NaN, too few values, a
+correlation of 1, no spread) is refused by :class:`DataError` or answered with a note, and never NaN.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal
 
 import numpy as np
@@ -48,9 +49,25 @@ class Outcome:
     effect: float
     """Cohen's q of correlations, d_z of pairs, d of two samples."""
     n: tuple[int, int]
-    """Observations of `a` and of `b`: utterances, or runs."""
+    """Observations of `a` and of `b`: utterances, runs, or test parts."""
     note: str = ""
     """What must be known to read it, as a sentence; mostly empty."""
+
+
+def observations(
+    runs: Mapping[tuple[int, str], float], *, subsets: bool = False
+) -> dict[tuple[int | None, str], float]:
+    """What a test counts, of scores by seed and test part; None in place of a seed: a mean over seeds.
+
+    Of several test parts each is one observation, the mean over its seeds: a speaker who is hard for one seed is hard
+    for the next, so to count every run would make chance significant. Of one test part each run is one, and p is of
+    other seeds, not of other speakers; so is each run on each of the random `subsets` of one test part, as
+    DeepEmoCluster, section 5.1, has them.
+    """
+    parts = dict.fromkeys(part for _, part in runs)
+    if subsets or len(parts) == 1:
+        return {(seed, part): score for (seed, part), score in runs.items()}
+    return {(None, part): fmean(score for (_, own), score in runs.items() if own == part) for part in parts}
 
 
 # --- tests ------------------------------------------------------------------------------------------------------------
@@ -136,8 +153,8 @@ def _sample(values: Sequence[float], what: str) -> np.ndarray:
         raise DataError(f"a t-test needs at least 2 {what}, there are {len(sample)}; test with more seeds or folds")
     if not np.isfinite(sample).all():
         raise DataError(
-            f"{int((~np.isfinite(sample)).sum())} of {len(sample)} runs have no figure (NaN or infinite), as a model "
-            "whose outputs are constant has none; leave out their seeds for all models, or train them again"
+            f"{int((~np.isfinite(sample)).sum())} of {len(sample)} values are NaN or infinite, as those of a model "
+            "whose outputs are constant are; leave out their seeds for all models, or train them again"
         )
     return sample
 

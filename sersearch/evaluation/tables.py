@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sersearch.errors import DataError
@@ -52,17 +52,19 @@ def to_rich(results: Results) -> Table:
 
 def caption(results: Results) -> str:
     """What must be known to read the table, in sentences."""
-    origin, seeds = _origin(results), results.seeds
-    chosen = f"trial {origin['trial']}, chosen by {origin['metric']}" if "trial" in origin else "the best trials"
-    found = next((own for own in results.summary.values() if own["by"]), None)
+    origin, seeds, every = _origin(results), results.seeds, [*results.summary.values()]
+    found = next((own for own in every if own["by"]), every[0])
     notes = [
         f"{results.family}, target {results.target}" + (", synthetic corpus" if results.synthetic else ""),
-        f"{chosen[0].upper()}{chosen[1:]} on development data, trained anew with {len(seeds)} seed"
+        f"{_chosen(origin)}, trained anew with {len(seeds)} seed"
         f"{'s' * (len(seeds) > 1)} ({listed(seeds)}): mean ± sample standard deviation over runs",
     ]
-    if found:
+    if found["by"]:
+        what = "test part" if found["by"] == "fold" else found["by"]
         note = f" ({found['note']})" if found["note"] else ""
-        notes.append(f"In brackets: 95% bootstrap interval by {found['by']}, of {found['units']}{note}")
+        notes.append(f"In brackets: 95% bootstrap interval by {what}, of {found['units']}{note}")
+    else:
+        notes.append(f"No 95% interval: {found['note']}")
     if before := sorted(
         {n for own in origin.get("studies", {"": origin}).values() for n in own.get("tested_before", ())}
     ):
@@ -122,6 +124,15 @@ def _origin(results: Results) -> dict[str, Any]:
         return dict(results.origin)
     first = next(iter(studies.values()))
     return {"studies": studies} | {key: first[key] for key in ("metric", "condition") if key in first}
+
+
+def _chosen(origin: Mapping[str, Any]) -> str:
+    """What was trained, and why that."""
+    by_hand = any(own.get("by_hand") for own in origin.get("studies", {"": origin}).values())
+    if "trial" not in origin:
+        return "Trials, some of them named by hand" if by_hand else "The best trials on development data"
+    how = "named by hand" if by_hand else f"chosen by {origin['metric']} on development data"
+    return f"Trial {origin['trial']}, {how}"
 
 
 def _cell(results: Results, metric: str) -> str:

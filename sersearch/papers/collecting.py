@@ -17,6 +17,7 @@ from sersearch.data.joined import open_table
 from sersearch.data.protocols import Protocol
 from sersearch.errors import DataError, StudyError
 from sersearch.evaluation import evaluate
+from sersearch.evaluation.repeated import evaluate_folds
 from sersearch.evaluation.results import Results, Spread
 from sersearch.papers.declaration import Cell, Part
 from sersearch.papers.planning import Job
@@ -56,15 +57,13 @@ class Collected:
 
     def sample(self, cell: Cell, over: str = "runs") -> Sample:
         """The values of a cell; the first call looks at the test part, once for each study."""
+        jobs, developed = self._of(cell.part), cell.figure.startswith("dev_")
+        if jobs[0].seeds and not developed:
+            return self._repeated(jobs, cell.figure, over)
         values: dict[tuple[int, str], float] = {}
         utterances = 0
-        for job in self._of(cell.part):
-            if cell.figure.startswith("dev_"):
-                found = _developed(job, cell.figure)
-            elif job.seeds:
-                found = self._repeated(job, cell.figure, over)
-            else:
-                found = _tested(job, cell, over)
+        for job in jobs:
+            found = _developed(job, cell.figure) if developed else _tested(job, cell, over)
             values |= found.values
             utterances = found.utterances
         return Sample(values, utterances)
@@ -98,16 +97,18 @@ class Collected:
     def _of(self, part: Part) -> list[Job]:
         return [job for job in self._jobs if job.part.name == part.name]
 
-    def _repeated(self, job: Job, figure: str, over: str) -> Sample:
-        from sersearch.evaluation.repeated import evaluate_seeds
-
+    def _repeated(self, jobs: Sequence[Job], figure: str, over: str) -> Sample:
+        """Figures of fresh seeds on the test parts of all folds."""
         name, _, condition = figure.removeprefix("test_").partition("@")
-        results: Results = evaluate_seeds(_study(job), seeds=job.seeds, workers=self._workers)
+        studies, seeds = [_study(job) for job in jobs], jobs[0].seeds
+        results: Results = evaluate_folds(studies, jobs[0].part.name, seeds=seeds, workers=self._workers)
         results = _in_condition(results, results.further, condition)
         if over == "subsets":
             results = results.in_subsets(SUBSETS)
-        runs = {(seed, f"{job.run[1]} {fold}"): value for (seed, fold), value in results.runs(name).items()}
-        return Sample(runs, len(next(iter(results.parts.values())).ids))
+        values = results.runs(name)
+        if over == "repetitions":
+            values = {(seed, ""): spread.mean for seed, spread in results.by_seed(name).items()}
+        return Sample(values, len(next(iter(results.parts.values())).ids))
 
 
 def _study(job: Job) -> Study:

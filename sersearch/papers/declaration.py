@@ -47,10 +47,14 @@ class Part:
     """Whether it stays within that other corpus."""
     svr: bool = False
     """Whether the two-step baseline is made of it, too."""
+    objective: str | None = None
+    """The development metric that says which epoch is the best; None: the space's."""
 
     def made_space(self) -> SearchSpace:
         """The search space at the paper's size."""
         space = load_space(self.space)
+        if self.objective is not None:
+            space = space.changed(objective={"metric": self.objective})
         if self.search is None:
             return space.changed(fixed={**space.fixed, **self.fixed})
         search = {name: {"choices": tuple(values)} for name, values in self.search.items()}
@@ -135,7 +139,9 @@ class Piece:
     source: str
     """Where it stands in the paper."""
     corpora: tuple[str, ...]
-    """The paper's, by their readers' names."""
+    """The paper's that are tested, by their readers' names."""
+    trained: tuple[str, ...] = ()
+    """Those that it trains on, where they are others; needs `--cross`."""
     protocol: str
     """Beside what the protocol says itself: repetitions, partitions and what of it is settled here."""
     notes: tuple[str, ...] = ()
@@ -178,8 +184,8 @@ class Table(Piece):
     numbers: Mapping[str, str] = field(default_factory=dict)
     """By corpus the paper's, a line each, `label | cell | ...`; lines without a row here are others' results."""
     test: Test | None = None
-    over: Literal["runs", "speakers", "subsets"] = "runs"
-    """What a cell is the mean over."""
+    over: Literal["runs", "repetitions", "speakers", "subsets"] = "runs"
+    """What a cell is the mean over; a repetition is all folds with one seed."""
     drawn: Literal["", "bars"] = ""
     percent: bool = False
     measure: str = "CCC"
@@ -216,7 +222,7 @@ class Table(Piece):
         rows = [Row(row.label, tuple(map(moved, row.cells))) for row in self.rows]
         rows = [row for row in rows if any(row.cells)]
         kept = [n for n in range(len(self.columns)) if any(row.cells[n] for row in rows)]
-        test = self.test if self.test is None or self.test.name != "fisher_z" else None
+        test = self.test
         if test is not None and test.within == "column":
             there = {row.label for row in rows}
             test = replace(test, marks={name: mark for name, mark in test.marks.items() if name in there})

@@ -163,14 +163,13 @@ def _heading(sheet: Sheet) -> str:
 def _caption(sheet: Sheet, given: Given, tests: Sequence[str]) -> str:
     """What a reader must know, a sentence after the other."""
     piece, jobs = sheet.piece, sheet.jobs
-    names = ", ".join(piece.corpora)
     sentences = [f"{piece.title}. {piece.source}.", f"Protocol: {piece.protocol}."]
     rules = dict.fromkeys(str(job.request.protocol.whole) for job in jobs)
     if all(job.part.protocol.name != "speaker" for job in jobs):
         sentences.append(f"Here: {'; '.join(rules)}.")
     sentences.append(_seeds(jobs))
-    if sheet.corpus not in piece.corpora:
-        sentences.append(f"Ours is another corpus, {_heading(sheet)}; the paper's: {names}.")
+    if sheet.corpus not in piece.corpora or sheet.trained not in (piece.trained or piece.corpora):
+        sentences.append(_other_corpus(sheet))
     if sheet.synthetic:
         sentences.append("It is synthetic: figures on it say nothing about speech.")
     if isinstance(piece, Table) and piece.numbers:
@@ -186,6 +185,14 @@ def _caption(sheet: Sheet, given: Given, tests: Sequence[str]) -> str:
             "the paper."
         )
     return " ".join(sentences)
+
+
+def _other_corpus(sheet: Sheet) -> str:
+    """That the corpora aren't the paper's."""
+    names, trained = ", ".join(sheet.piece.corpora), ", ".join(sheet.piece.trained)
+    if not trained:
+        return f"Ours is another corpus, {_heading(sheet)}; the paper's: {names}."
+    return f"Ours are other corpora, {_heading(sheet)}; the paper's: trained on {trained}, tested on {names}."
 
 
 def _seeds(jobs: Sequence[Job]) -> str:

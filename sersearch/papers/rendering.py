@@ -126,10 +126,11 @@ def to_rich(made: Made) -> RenderableType:
     for group in dict.fromkeys(groups):  # side by side they are too wide for a terminal
         shown = [number for number, own in enumerate(groups, start=1) if own == group]
         title = " - ".join(filter(None, (made.heading, group)))
-        table = RichTable(box=box.SIMPLE, title=Text(title), title_justify="left")
-        table.add_column(Text(made.head[0]))
-        for number in shown:
-            table.add_column(Text(made.head[number]), justify="right", no_wrap=True)
+        table = RichTable(box=box.SIMPLE, title=Text(title), title_justify="left", padding=(0, 1, 0, 0))
+        for number in (0, *shown):  # where there is no room, lines are broken and no number is cut
+            words = " ".join(line[number] for line in made.lines).split()
+            width = max(map(len, words), default=1)
+            table.add_column(Text(made.head[number]), justify="right" if number else "left", min_width=width)
         for line in made.lines:
             table.add_row(Text(line[0]), *(Text(line[number]) for number in shown))
         tables.append(table)

@@ -231,6 +231,7 @@ def test_unknown_protocol():
     [
         ({"name": "speaker", "test_speaker": "a"}, "--test-speaker is an option of protocol loso, not of speaker"),
         ({"name": "loso", "fold": 1}, "--fold is an option of protocol kfold, not of loso"),
+        ({"name": "loso", "folds": 5}, "--folds is an option of protocol kfold, not of loso"),
         ({"name": "kfold", "fold": 11}, "fold 11 does not exist; .* --fold 1 to 10"),
         ({"name": "kfold", "fold": 0}, "fold 0 does not exist"),
         ({"name": "kfold", "fold": 1, "folds": 2}, "kfold needs at least 3 folds"),

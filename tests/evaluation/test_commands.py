@@ -65,9 +65,9 @@ def studies(tmp_path) -> Path:
 def test_compare_prints_the_test_and_writes_its_table(run, studies, tmp_path):
     code, out, err = run("compare", "base", "ours", "--metric", "ua", "--baseline", "base", "--out", "table")
     assert (code, err) == (0, "")
-    # Differences 0.1, 0, 0.2, 0.1, 0.1, 0.1: mean 0.1, deviation 0.0632, t = 0.1 / (0.0632 / sqrt(6)).
+    # Of the test parts 0.1, 0.05, 0.15: mean 0.1, deviation 0.05, t = 0.1 / (0.05 / sqrt(3)).
     assert "0.650 ± 0.105 *" in out
-    assert "t(5) = 3.87" in out
+    assert "t(2) = 3.46" in out
     assert "Matched-pair t-test, one-tailed. * better than base (p < 0.05)" in out
     written = {f"comparison.{suffix}" for suffix in ("csv", "md", "tex", "png", "pdf")}
     assert {path.name for path in (tmp_path / "table").iterdir()} == written
@@ -76,6 +76,20 @@ def test_compare_prints_the_test_and_writes_its_table(run, studies, tmp_path):
     code, out, _ = run("compare", "base", "ours", *options)
     assert "Welch's t-test, one-tailed" in out
     assert "by Holm" in out
+
+
+def test_compare_in_subsets_as_deepemocluster_does(run, tmp_path, studies):
+    for name, noise in (("regressor", 2.0), ("clusters", 1.0)):
+        written(tmp_path / "studies", learnt(name, noise, seeds=5))
+    command = ("compare", "regressor", "clusters", "--metric", "ccc_valence", "--test", "student_t")
+    code, out, err = run(*command, "--subsets", "4")
+    assert (code, err) == (0, "")
+    assert "t(38) = " in out, "two samples of 4 subsets x 5 trials"
+    assert "test part in 4 random subsets, seed 0" in out
+    assert "t(8) = " in run(*command)[1]
+    code, _, err = run("compare", "base", "ours", "--subsets", "4")
+    assert code == 2
+    assert "study base: subsets are drawn of one test part, and these are 3; compare them as they are" in err
 
 
 def test_compare_puts_folds_together(run, studies):
@@ -136,6 +150,10 @@ def test_evaluate_prints_the_table_and_names_its_files(run, tmp_path, monkeypatc
     code, _, err = run("evaluate", "s0", "--seeds", "3")
     assert code == 2
     assert "already tested with seeds 1, 2; testing 1 to 3 too" in err
+    for seeds, message in (("9999999999", "at most 1000; to name one seed, add a comma"), ("0,5", "search had seed 0")):
+        code, _, err = run("evaluate", "s0", "--seeds", seeds)
+        assert code == 2
+        assert message in err
     code, out, _ = run("evaluate", "s0")
     assert json.loads(out)["trial"] == 0, "the search's own model, as before"
 

@@ -16,34 +16,45 @@ from sersearch.evaluation.statistics import paired_t, two_sample_t
 from tests.evaluation.written import BASE, OURS, by_fold, ccc_alone, learnt, part, scored
 
 
-def test_runs_are_paired_by_seed_and_fold():
+def test_test_parts_are_paired_by_their_means_over_seeds():
     shuffled = scored("ours", {1: dict(reversed(OURS.scores["ua"][1].items())), 0: OURS.scores["ua"][0]})
     shuffled = dataclasses.replace(shuffled, parts=OURS.parts)
     for ours in (OURS, shuffled):
         found = compare([BASE, ours], "ua")
         (pair,) = found.pairs
-        expected = paired_t([0.5, 0.6, 0.7, 0.6, 0.7, 0.8], [0.4, 0.6, 0.5, 0.5, 0.6, 0.7])
+        expected = paired_t([0.55, 0.65, 0.75], [0.45, 0.6, 0.6])
         assert (pair.study, pair.baseline, pair.p_corrected) == ("ours", "base", None)
-        assert pair.outcome == expected
-        # Gains 0.1, 0, 0.2, 0.1, 0.1, 0.1: mean 0.1, deviation sqrt(0.02 / 5), t = d_z * sqrt(6).
-        assert pair.outcome.effect == pytest.approx(0.1 / math.sqrt(0.004))
-        assert pair.outcome.statistic == pytest.approx(0.1 / math.sqrt(0.004) * math.sqrt(6))
+        assert (pair.outcome.p, pair.outcome.n) == (pytest.approx(expected.p), (3, 3))
+        # Gains 0.1, 0.05, 0.15: mean 0.1, deviation 0.05, t = d_z * sqrt(3).
+        assert pair.outcome.effect == pytest.approx(2)
+        assert (pair.outcome.statistic, pair.outcome.df) == pytest.approx((2 * math.sqrt(3), 2))
     assert pair.better
     assert [row.marks for row in found.rows] == ["", "*"]
+
+
+def test_more_seeds_on_the_same_speakers_prove_nothing():
+    """What is the same for every seed is one observation, so that p stays what it was."""
+    once = [scored(name, {0: by_fold(*values)}) for name, values in (("a", (0.5, 0.4, 0.6)), ("b", (0.6, 0.4, 0.9)))]
+    often = [scored(r.study, {seed: {**r.scores["ua"][0]} for seed in range(5)}) for r in once]
+    one, five = (compare(results, "ua").pairs[0].outcome for results in (once, often))
+    assert (five.p, five.df, five.n) == (pytest.approx(one.p), 2, (3, 3))
 
 
 @pytest.mark.parametrize(("test", "equal"), [("student_t", True), ("welch_t", False)])
 def test_two_samples_need_no_pairs(test, equal):
     fewer = scored("fewer", {0: by_fold(0.5, 0.6, 0.7)})
     found = compare([BASE, fewer], "ua", test)
-    expected = two_sample_t([0.5, 0.6, 0.7], [0.4, 0.6, 0.5, 0.5, 0.6, 0.7], equal_variances=equal)
-    assert found.pairs[0].outcome == expected
+    expected = two_sample_t([0.5, 0.6, 0.7], [0.45, 0.6, 0.6], equal_variances=equal)
+    own = found.pairs[0].outcome
+    assert (own.p, own.statistic, own.n) == (pytest.approx(expected.p), pytest.approx(expected.statistic), (3, 3))
     assert found.tails == 2
     assert "seeds: 2 (0, 1), 1 (0)" in found.caption
+    one, two = scored("one", {0: {"test": 0.5}, 1: {"test": 0.6}}), scored("two", {0: {"test": 0.6}, 2: {"test": 0.5}})
+    assert compare([one, two], "ua", test).pairs[0].outcome.n == (2, 2), "on one test part, each seed"
     with pytest.raises(
-        StudyError, match=r"3 runs are of fewer or base alone, such as seed 1 on s1; .* or use student_t"
+        StudyError, match=r"2 runs are of two or one alone, such as seed 1 on test; .* or use student_t"
     ):
-        compare([BASE, fewer], "ua", "paired_t")
+        compare([one, two], "ua", "paired_t")
 
 
 def test_the_marks_of_table_3_of_the_ladder_paper():
@@ -105,7 +116,7 @@ def test_holm_takes_marks_away():
 
 
 def test_significantly_worse_is_not_marked():
-    found = compare([OURS, BASE], "ua", tails=2)
+    found = compare([ccc_alone("ours", 0.3), ccc_alone("base", 0.2)], "ccc_valence", "fisher_z", tails=2)
     assert found.pairs[0].outcome.p < 0.05
     assert [row.marks for row in found.rows] == ["", ""]
 
@@ -115,9 +126,18 @@ def test_what_the_runs_do_not_give_is_noted():
     note = "All runs are on the same test utterances: p is of other seeds, not of other speakers"
     assert compare(seeds_alone, "ccc").notes == (note,)
     both = compare([r.in_subsets() for r in seeds_alone], "ccc", "student_t")
-    assert both.notes == ("Runs of several seeds on one test part aren't independent, as the test takes them to be",)
+    assert both.notes == ("Runs of several seeds on one subset aren't independent, as the test takes them to be",)
+    assert both.pairs[0].outcome.n == (12, 12), "4 subsets x 3 seeds"
+    assert "over seeds x 4 subsets; seeds" in both.caption
+    assert "No 95% CI: subsets of one test part are drawn by utterance" in both.caption
+    speakers = compare([BASE, OURS], "ua")
+    assert speakers.notes == ("The test counts each test part once, by its mean over seeds",)
+    assert "No 95% CI: a bootstrap interval over 3 test parts would be far too narrow" in speakers.caption
     once = compare([scored("a", {0: by_fold(0.1, 0.3, 0.2)}), scored("b", {0: by_fold(0.1, 0.2, 0.3)})], "ua")
     assert once.notes == ()
+    parts = {fold: dataclasses.replace(own, speakers=("s",) * 4) for fold, own in OURS.parts.items()}
+    kfold = compare([dataclasses.replace(own, parts=parts) for own in (BASE, OURS)], "ua")
+    assert kfold.notes == (*speakers.notes, "Test parts share speakers: p isn't of other speakers")
     (note,) = compare(seeds_alone, "ccc_valence", "fisher_z").notes
     assert note.endswith("correlations of independent samples; they are of the same utterances")
     same = compare([OURS, dataclasses.replace(OURS, study="copy")], "ua")

@@ -20,6 +20,7 @@ from sersearch.data.atomic import write_json
 from sersearch.data.protocols import Protocol
 from sersearch.errors import ConfigError, DataError, StudyError
 from sersearch.evaluation import evaluate, look, repeated, retraining
+from sersearch.evaluation.comparison import compare
 from sersearch.evaluation.look import Look
 from sersearch.evaluation.repeated import evaluate_folds, evaluate_seeds, fresh_seeds, load_results, merged
 from sersearch.evaluation.results import Results
@@ -93,6 +94,7 @@ def test_each_seed_is_what_fit_gives_alone(study, data):
 
 
 def test_the_search_s_own_seed_gives_the_search_s_own_figures(study, at_hand):
+    study.write_meta(seed=9)  # or 0, by which it was trained, is refused
     results = evaluate_seeds(study, seeds=[0])
     own = evaluate(study)
     assert at_hand == [(study.best().number, 0)]
@@ -128,15 +130,19 @@ def test_a_trial_of_tune_is_what_retraining_gives(tmp_path, pretrained):
 
 
 def test_which_seeds_are_fresh(study):
-    assert fresh_seeds(study, 3) == [1, 2, 3]
+    assert fresh_seeds([study], 3) == [1, 2, 3]
     study.meta["seed"] = 2
-    assert fresh_seeds(study, 3) == [0, 1, 3]
+    assert fresh_seeds([study], 3) == [0, 1, 3]
     study.meta["space"]["repeats"] = 2
-    assert fresh_seeds(study, 3) == [0, 1, 4]
-    assert fresh_seeds(study, [5, 2]) == [2, 5], "what is asked for is done"
+    assert fresh_seeds([study], 3) == [0, 1, 4]
+    assert fresh_seeds([study], [5, 4]) == [4, 5]
+    with pytest.raises(ConfigError, match=r"--seeds 2, 5: the search had seed 2 itself, .* so that isn't a fresh one"):
+        fresh_seeds([study], [5, 2])
     for wrong in (0, -1, [], [1, 1], [-1], [2**32]):
         with pytest.raises(ConfigError, match="expected how many, from 1, or different whole numbers"):
-            fresh_seeds(study, wrong)
+            fresh_seeds([study], wrong)
+    with pytest.raises(ConfigError, match="--seeds 9999999999: at most 1000; to name one seed, add a comma"):
+        fresh_seeds([study], 9_999_999_999)
 
 
 # --- one look ---------------------------------------------------------------------------------------------------------
@@ -163,6 +169,8 @@ def test_the_test_part_is_looked_at_once(study, at_hand, monkeypatch):
     assert evaluate(study)["tested_before"] == [], "the same choice"
     second = evaluate_seeds(study, seeds=2, trial=other, again=True)
     assert second.origin["tested_before"] == [best]
+    assert f"Trial {best}, chosen by dev_ua on development data, trained anew" in text(first)
+    assert f"Trial {other}, named by hand, trained anew" in text(second)
     assert at_hand[2:] == [(other, 1), (other, 2)]
 
 
@@ -348,12 +356,33 @@ def test_the_speakers_of_loso_are_put_together(folds):
     each = [own.scores["ua"][seed][fold] for own in alone for fold in own.folds for seed in (1, 2)]
     spread = whole.spread("ua")
     assert (spread.mean, spread.deviation, spread.n) == pytest.approx((np.mean(each), np.std(each, ddof=1), 4))
-    assert (whole.interval("ua").by, whole.interval("ua").units) == ("speaker", 2)
+    assert whole.limits("ua")["low"] is None, "of two test parts"
     shown = text(whole)
+    assert "No 95% interval: a bootstrap interval over 2 test parts would be far too narrow" in shown
     assert f"test speaker s0 {alone[0].spread('ua').mean:.3f}" in shown
     assert "2 of 5 test parts" in shown
     again = load_results("loso=on-s0,on-s1", folds[0].folder.parent)
     assert again.scores == whole.scores
+
+
+def test_partitions_drawn_by_seed_are_put_together(tmp_path, data, at_hand):
+    """As the multimodal ladder paper has 20 of them; each search has the seed of its partition."""
+    studies = [
+        make(tmp_path, data, Protocol("speaker", seed=n), name=f"run{n}", searched=({},), seed=n) for n in (0, 1)
+    ]
+    whole = evaluate_folds(studies, "all", seeds=1)
+    assert (whole.protocol, whole.seeds) == ("speaker-disjoint splits, drawn by seed", (2,)), "fresh for both"
+    assert whole.folds == ("partition seed 0", "partition seed 1")
+    alone = load_results("run1", studies[1].folder.parent)
+    assert alone.caption == "speaker-disjoint split, seed 1"
+    assert whole.scores["ua"][2]["partition seed 1"] == alone.scores["ua"][2]["partition seed 1"]
+    with pytest.raises(StudyError, match="protocols are 'speaker-disjoint split, seed 0' and 'speaker-disjoint split,"):
+        compare([load_results("run0", studies[0].folder.parent), alone], "ua")
+    other = replace(whole, study="other", scores={"ua": {2: {"partition seed 0": 0.1, "partition seed 1": 0.0}}})
+    assert compare([other, replace(whole, scores={"ua": whole.scores["ua"]})], "ua").pairs[0].outcome.n == (2, 2)
+    twice = make(tmp_path, data, Protocol("speaker", seed=1), name="twice", searched=({},), seed=5)
+    with pytest.raises(StudyError, match="studies run1 and twice are both of one test part, partition seed 1"):
+        evaluate_folds([studies[1], twice], "x", seeds=1)
 
 
 def test_the_folds_of_kfold_are_put_together(tmp_path, data, at_hand):
@@ -383,6 +412,14 @@ def test_what_does_not_belong_together_is_refused_before_it_is_trained(folds, tm
     refused(make(root, data, LOSO, "attributes", name="ccc", searched=({},)), "target is emotion in one and attributes")
     other = vectors(tmp_path / "other", seed=3)
     refused(make(root, other, LOSO, name="elsewhere", searched=({},)), "prepared corpus is .* in one and")
+    longer = make(root, data, LOSO, name="longer", searched=({},))
+    longer.write_meta(space=longer.meta["space"] | {"fixed": {"model": "dense"}, "epochs": 60})
+    refused(longer, "search space.fixed.model is None in one and dense in the other")
+    longer.write_meta(space=longer.meta["space"] | {"fixed": {}})
+    refused(longer, "search space.epochs is 4 in one and 60 in the other")
+    pretrained = make(root, data, LOSO, name="pretrained", searched=({},))
+    pretrained.write_meta(data=pretrained.meta["data"] | {"aux_hash": "5ba1"})
+    refused(pretrained, "auxiliary corpus is None in one and 5ba1 in the other")
     with pytest.raises(ConfigError, match="name each study once"):
         evaluate_folds([folds[0], folds[0]], "x", seeds=1)
     assert at_hand == []
@@ -399,7 +436,7 @@ def test_results_of_other_seeds_or_metrics_are_not_put_together(folds):
 
 def test_a_study_that_was_not_evaluated_and_results_that_it_has_not(folds):
     root = folds[0].folder.parent
-    with pytest.raises(StudyError, match="on-s0 has no results of seeds; `sersearch evaluate on-s0 --seeds N` makes"):
+    with pytest.raises(StudyError, match=r"on-s0 has no results of seeds; `sersearch evaluate .*/on-s0 --seeds N`"):
         load_results("on-s0", root)
     evaluate_seeds(folds[0], seeds=1)
     with pytest.raises(ConfigError, match=r"study on-s0 has no results of 'snr5'; expected one of \(there are none\)"):

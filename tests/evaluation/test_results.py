@@ -64,8 +64,6 @@ def test_the_ccc_of_several_attributes_is_their_mean():
 def test_intervals_are_by_speaker_unless_there_is_one():
     results = learnt("stl", 0.5, attributes=("valence",))
     assert (results.interval("ccc", resamples=200).by, results.interval("ccc", resamples=200).units) == ("speaker", 12)
-    by_utterance = results.interval("ccc", "utterance", resamples=200)
-    assert (by_utterance.by, by_utterance.units, by_utterance.note) == ("utterance", 120, "")
     alone = Results.from_outputs(
         study="loso",
         family="ladder",
@@ -79,15 +77,93 @@ def test_intervals_are_by_speaker_unless_there_is_one():
     assert (found.by, found.note) == ("utterance", "of one speaker, so it says nothing of others")
 
 
-def test_folds_are_put_together_for_an_interval():
+def folded(gain: float, speakers: int = 8, level: float = 2.0) -> Results:
+    """LOSO of speakers who differ in their mean label, which the model knows better than the rest."""
+    rng, parts, outputs = np.random.default_rng(0), {}, {seed: {} for seed in (1, 2, 3)}
+    for n in range(speakers):
+        mean = rng.normal(0, level)
+        truth, fold = mean + rng.normal(0, 0.5, (60, 1)), f"test speaker s{n}"
+        parts[fold] = HeldOut(tuple(f"s{n}_{i}" for i in range(60)), (f"s{n}",) * 60, truth)
+        for own in outputs.values():
+            own[fold] = mean + gain * (truth - mean) + rng.normal(0, 0.5, truth.shape)
+    return Results.from_outputs(
+        study="loso",
+        family="ladder",
+        protocol="LOSO",
+        target="valence",
+        attributes=("valence",),
+        parts=parts,
+        outputs=outputs,
+    )
+
+
+def test_the_interval_of_several_test_parts_is_of_the_mean_beside_it():
+    results = folded(0.3)
+    found, mean = results.interval("ccc_valence"), results.spread("ccc_valence").mean
+    assert (found.by, found.units, found.value) == ("fold", 8, pytest.approx(mean))
+    assert found.low < mean < found.high, "of all utterances together the CCC is above 0.9"
+    told = results.summary["ccc_valence"]
+    assert (told["by"], told["units"], told["low"], told["mean"]) == ("fold", 8, found.low, pytest.approx(mean))
+    without = dataclasses.replace(results, outputs={})
+    assert without.interval("ccc_valence") == found, "figures by fold are all that it needs"
+
+
+def test_test_parts_of_the_same_speakers_say_nothing_of_others():
+    results = folded(0.3)
+    parts = {fold: dataclasses.replace(own, speakers=("s0",) * 60) for fold, own in results.parts.items()}
+    note = dataclasses.replace(results, parts=parts).interval("ccc_valence").note
+    assert note == "few test parts, so rather too narrow; of the same speakers, so it says nothing of others"
+
+
+@pytest.mark.parametrize(
+    ("results", "why"),
+    [
+        (
+            folded(0.3, speakers=4),
+            "a bootstrap interval over 4 test parts would be far too narrow; it needs at least 5",
+        ),
+        (
+            dataclasses.replace(
+                folded(0.3),
+                parts={fold: part(range(60), np.zeros((60, 1))) for fold in folded(0.3).folds},
+            ),
+            "the test parts have utterances in common, so that they aren't independent draws",
+        ),
+        (
+            learnt("clusters", 1.0, attributes=("valence",)).in_subsets(6),
+            "subsets of one test part are drawn by utterance, which says nothing of other speakers",
+        ),
+    ],
+    ids=["few", "common", "subsets"],
+)
+def test_without_an_interval_it_is_told_why(results, why):
+    with pytest.raises(DataError, match=why):
+        results.interval("ccc_valence")
+    assert results.limits("ccc_valence") == {"low": None, "high": None, "by": None, "units": None, "note": why}
+
+
+def test_a_test_part_of_few_speakers_has_no_interval():
+    few = {"test": part(range(40), VALUES[:40, 1:2])}
+    results = Results.from_outputs(
+        study="few",
+        family="ladder",
+        protocol="official split",
+        target="valence",
+        attributes=("valence",),
+        parts=few,
+        outputs={0: {"test": VALUES[:40, 1:2] + 0.5 * RNG.normal(size=(40, 1))}},
+    )
+    assert "over 4 speakers would be far too narrow" in results.limits("ccc_valence")["note"]
+
+
+def test_figures_by_speaker_need_no_folds():
     whole = learnt("mtl", 1.0)
     parts = {f"fold {n}": whole.parts["test"].of(np.arange(60 * n, 60 * n + 60)) for n in (0, 1)}
     outputs = {seed: {f"fold {n}": own["test"][60 * n :][:60] for n in (0, 1)} for seed, own in whole.outputs.items()}
-    folded = Results.from_outputs(
+    apart = Results.from_outputs(
         study="mtl", family="f", protocol="p", target="t", attributes=ATTRIBUTES, parts=parts, outputs=outputs
     )
-    assert folded.interval("ccc", resamples=200) == whole.interval("ccc", resamples=200)
-    assert folded.by_speaker("ccc") == whole.by_speaker("ccc")
+    assert apart.by_speaker("ccc") == whole.by_speaker("ccc")
     partitions = Results.from_outputs(
         study="mtl",
         family="f",
@@ -99,8 +175,6 @@ def test_folds_are_put_together_for_an_interval():
     )
     assert [*partitions.runs("ccc")] == [(0, "fold 0"), (1, "fold 1")]
     assert len(partitions.by_speaker("ccc")) == 12
-    with pytest.raises(DataError, match="needs seeds that were all tested on the same utterances, each once"):
-        partitions.interval("ccc")
 
 
 def test_the_subsets_of_deepemocluster():
@@ -119,15 +193,19 @@ def test_the_subsets_of_deepemocluster():
     assert results.in_subsets(4, seed=1).parts[fold].ids != ids[2]
     with pytest.raises(DataError, match="120 utterances, too few for 121 subsets"):
         results.in_subsets(121)
+    with pytest.raises(ConfigError, match="subsets are drawn of one test part, and these are 8"):
+        folded(0.3).in_subsets(4)
 
 
 @pytest.mark.parametrize(
-    "results", [learnt("mtl", 1.0), dataclasses.replace(OURS, synthetic=True)], ids=["outputs", "scores"]
+    "results",
+    [learnt("mtl", 1.0), dataclasses.replace(OURS, synthetic=True), learnt("mtl", 1.0).in_subsets(4)],
+    ids=["outputs", "scores", "subsets"],
 )
 def test_there_and_back(results, tmp_path):
     results.save(tmp_path / "results.json")
     again = Results.load(tmp_path / "results.json")
-    for name in ("study", "family", "protocol", "target", "classes", "attributes", "scores", "synthetic"):
+    for name in ("study", "family", "protocol", "target", "classes", "attributes", "scores", "synthetic", "subsets"):
         assert getattr(again, name) == getattr(results, name)
     for fold in results.folds:
         assert (again.parts[fold].ids, again.parts[fold].speakers) == (
@@ -146,7 +224,7 @@ def test_a_run_without_a_figure_is_kept_and_refused_by_tests(tmp_path):
     assert json.loads((tmp_path / "results.json").read_text())["scores"]["ua"]["0"]["s2"] is None
     again = Results.load(tmp_path / "results.json")
     assert math.isnan(again.scores["ua"][0]["s2"])
-    with pytest.raises(DataError, match="1 of 6 runs have no figure"):
+    with pytest.raises(DataError, match="1 of 3 values are NaN or infinite"):
         compare([BASE, again], "ua")
 
 
@@ -180,6 +258,7 @@ def test_parts_that_do_not_match(changes, message):
 
 
 def test_without_outputs():
-    for call in (lambda: OURS.interval("ua"), lambda: OURS.by_speaker("ua"), lambda: OURS.in_subsets()):
+    ours = scored("ours", {0: {"test": 0.5}, 1: {"test": 0.6}})
+    for call in (lambda: ours.interval("ua"), lambda: ours.by_speaker("ua"), lambda: ours.in_subsets()):
         with pytest.raises(DataError, match="study ours: its outputs were not kept"):
             call()

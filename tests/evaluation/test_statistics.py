@@ -16,6 +16,7 @@ from sersearch.evaluation.statistics import (
     cohen_q,
     fisher_z,
     holm,
+    observations,
     paired_t,
     two_sample_t,
 )
@@ -24,6 +25,19 @@ from sersearch.evaluation.statistics import (
 # documentation of `sleep` and `t.test` has the figures below.
 SLEEP_1 = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
 SLEEP_2 = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
+
+
+# --- observations -----------------------------------------------------------------------------------------------------
+
+
+def test_a_test_part_is_one_observation_whatever_the_number_of_seeds():
+    runs = {(seed, part): seed / 10 + n for seed in (1, 2, 3) for n, part in enumerate(["s1", "s2"])}
+    assert observations(runs) == pytest.approx({(None, "s1"): 0.2, (None, "s2"): 1.2})
+    alone = {run: score for run, score in runs.items() if run[1] == "s1"}
+    assert observations(alone) == alone, "of one test part each seed is one"
+    assert observations(runs, subsets=True) == runs, "DeepEmoCluster's 4 subsets x 5 trials are 20 results"
+    partitions = {(seed, f"partition seed {seed}"): seed / 10 for seed in range(20)}
+    assert [*observations(partitions).values()] == [*partitions.values()], "the multimodal ladder's 20 results"
 
 
 # --- correlations -----------------------------------------------------------------------------------------------------
@@ -139,7 +153,7 @@ def test_runs_without_deviation_are_refused():
 
 @pytest.mark.parametrize("test", [paired_t, two_sample_t])
 def test_figures_without_an_answer(test):
-    with pytest.raises(DataError, match=r"1 of 2 runs have no figure \(NaN or infinite\)"):
+    with pytest.raises(DataError, match=r"1 of 2 values are NaN or infinite"):
         test([0.5, math.nan], [0.5, 0.6])
     with pytest.raises(DataError, match=r"at least 2 .*, there are 1; test with more seeds or folds"):
         test([0.5], [0.4])

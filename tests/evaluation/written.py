@@ -19,9 +19,9 @@ def part(ids: range, labels: np.ndarray) -> HeldOut:
 
 
 def scored(study: str, scores: dict[int, dict[str, float]], **changes: Any) -> Results:
-    """UA without outputs, on test parts of four utterances."""
+    """UA without outputs, on test parts of four utterances of a speaker."""
     folds = dict.fromkeys(fold for own in scores.values() for fold in own)
-    parts = {fold: part(range(4 * n, 4 * n + 4), np.array([0, 0, 1, 1])) for n, fold in enumerate(folds)}
+    parts = {fold: part(range(10 * n, 10 * n + 4), np.array([0, 0, 1, 1])) for n, fold in enumerate(folds)}
     given = {"classes": ("anger", "joy"), "target": "emotion", "scores": {"ua": scores}, "parts": parts}
     return Results(**{"study": study, "family": "aae", "protocol": "LOSO", **given, **changes})
 

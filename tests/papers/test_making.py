@@ -14,7 +14,8 @@ import pytest
 
 from sersearch.data.place import full_name
 from sersearch.errors import DataError, StudyError
-from sersearch.papers import making
+from sersearch.evaluation.results import HeldOut, Results
+from sersearch.papers import collecting, making
 from sersearch.papers.collecting import Collected, Sample, _in_condition
 from sersearch.papers.declaration import Cell, Content, Figure
 from sersearch.papers.making import Made, make, run
@@ -138,6 +139,36 @@ def test_the_caption_says_what_a_reader_must_know(made: Made) -> None:
     assert "Scaled" not in made.caption
 
 
+def test_corpora_are_another_ones_where_only_the_trained_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Collected, "sample", lambda self, cell, over="runs": Sample({(0, "a"): 0.5, (1, "b"): 0.6}, 50))
+    mine, podcast, iemocap = (
+        corpus(tmp_path / name, name=name, attributes=True, seed=seed)
+        for seed, name in enumerate(("mine", "msp_podcast", "iemocap"))
+    )
+    captions = [
+        make(*plan("ladder/table2", data, cross=(iemocap,)), Given(name="ladder/table2", data=())).caption
+        for data in (mine, podcast)
+    ]
+    assert (
+        "Ours are other corpora, trained on mine, tested on iemocap (synthetic); "
+        "the paper's: trained on msp_podcast, tested on iemocap, msp_improv." in captions[0]
+    )
+    assert "Ours are" not in captions[1]
+
+
+@pytest.mark.parametrize("name", ["ladder/table1", "ladder/fig6"])
+def test_of_classes_the_papers_test_of_correlations_is_said_not_to_apply(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Collected, "sample", lambda self, cell, over="runs": Sample({(0, ""): 0.5}, 1000))
+    (sheet,) = plan(name, corpus(tmp_path / "data", split=True))
+    caption = make(sheet, Given(name=name, data=())).caption
+    assert "The paper's test, Fisher Z-transformation test, is of correlations: there is none of classes." in caption
+    assert "has no test" not in caption
+
+
 def test_a_scaled_runs_caption_says_that_it_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Collected, "sample", faked)
     data = corpus(tmp_path / "data", attributes=True, split=True)
@@ -163,6 +194,28 @@ def test_runs_have_deviations_and_paired_tests(tmp_path: Path, monkeypatch: pyte
     assert ours[2] == "80.3 ★"
     assert not any("★" in cell for line in others for cell in line)
     assert "★ better than all of Baseline 1 [4], Baseline 2 [10], Baseline 3 [3]" in made.caption
+
+
+def test_the_deviation_of_repetitions_is_over_seeds_and_not_over_speakers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = {(seed, fold): 0.3 + 0.1 * fold + (0.02 if seed == 2 else 0.0) for seed in (1, 2) for fold in range(5)}
+
+    def tested(studies: list[str], name: str, *, seeds: int, workers: int | None) -> Results:
+        parts = {who: HeldOut(("u",), (who,), np.zeros(1, int)) for who in studies}
+        scores = {seed: {who: right[seed, n] for n, who in enumerate(studies)} for seed in (1, 2)}
+        return Results(study=name, family="aae", protocol="LOSO", target="emotion4", classes=("a", "b"),
+                       scores={"wa": scores, "ua": scores}, parts=parts)  # fmt: skip
+
+    monkeypatch.setattr(collecting, "_study", lambda job: job.run[1])
+    monkeypatch.setattr(collecting, "evaluate_folds", tested)
+    (sheet,) = plan("mtl_aae/table5", corpus(tmp_path / "data", "spectrogram"), scale=0.2)
+    speakers = len({job.run for job in sheet.jobs})
+    made = make(sheet, Given(name="mtl_aae/table5", data=()))
+    # Of seed 1 the speakers have 30, 40, ..., of seed 2 two more each.
+    mean = 30 + 10 * (speakers - 1) / 2 + 1
+    assert made.lines[0][1] == f"{mean:.1f} ± 1.4", "2 / sqrt(2)"
+    assert "deviation over the repetitions" in made.caption
 
 
 def test_others_results_stand_in_the_papers_order_without_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,6 +257,16 @@ def test_a_terminal_gets_a_table_for_each_group(made: Made, capsys: pytest.Captu
     assert "made (synthetic) - Development" in out
     assert "made (synthetic) - Test" in out
     assert "0.600 •*" in out
+
+
+def test_a_narrow_terminal_breaks_lines_and_cuts_no_number(capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.console import Console
+
+    heads = ("CCC", *(name for snr in ("Clean", "10dB", "5dB", "0dB") for name in (snr, "paper")))
+    made = Made("demo", (), heads, (("Decoupled ladder network", *["0.849 ± 0.037", "0.631"] * 4),), "")
+    Console(width=80).print(to_rich(made))
+    words = capsys.readouterr().out.split()
+    assert [words.count(word) for word in ("0.849", "0.037", "0.631", "paper", "Decoupled")] == [4, 4, 4, 4, 1]
 
 
 @pytest.mark.parametrize("name", ["ladder/fig6", "multimodal_ladder/fig3"])

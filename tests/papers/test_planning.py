@@ -78,7 +78,6 @@ def test_a_corpus_without_attributes_tells_emotions_apart(tmp_path: Path) -> Non
     assert sheet.piece.columns == (("Development", "Emotion"), ("Test", "Emotion"))
     assert {job.request.target for job in sheet.jobs} == {"emotion4"}
     assert "paper-ladder-table1-stl-emotion4-made" in names(sheet)
-    assert sheet.piece.test is None, "Fisher's test is one of correlations"
     assert not any(job.part.svr for job in sheet.jobs)
     assert "no attributes" in sheet.notes[0]
 

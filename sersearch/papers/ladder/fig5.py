@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from sersearch.evaluation.results import Spread
 from sersearch.papers.declaration import AROUSAL, Content, Figure
 from sersearch.papers.ladder.fig4 import PART
 
@@ -24,20 +23,20 @@ def content(collected: Collected) -> Content:
             value = event["metrics"].get(f"dev_ccc_{AROUSAL}")
             if value is not None:
                 by_epoch.setdefault(event["epoch"], []).append(value)
-    epochs = sorted(by_epoch)
-    mean = np.array([np.mean(by_epoch[epoch]) for epoch in epochs])
-    deviation = np.array([np.std(by_epoch[epoch]) for epoch in epochs])
+    spreads = {epoch: Spread.of(by_epoch[epoch]) for epoch in sorted(by_epoch)}
 
     def draw(canvas: Canvas) -> None:
-        axes = canvas.add_subplot()
+        axes, epochs = canvas.add_subplot(), list(spreads)
+        mean = [own.mean for own in spreads.values()]
+        low, high = ([own.mean + side * (own.deviation or 0.0) for own in spreads.values()] for side in (-1, 1))
         axes.plot(epochs, mean, color="tab:blue", marker="." if len(epochs) < 20 else "")
-        axes.fill_between(epochs, mean - deviation, mean + deviation, color="tab:blue", alpha=0.25, linewidth=0)
+        axes.fill_between(epochs, low, high, color="tab:blue", alpha=0.25, linewidth=0)
         axes.set_xlabel("epoch")
         axes.set_ylabel("development CCC, arousal")
 
     lines = [
-        (str(epoch), f"{m:.3f}", f"{d:.3f}", str(len(by_epoch[epoch])))
-        for epoch, m, d in zip(epochs, mean, deviation, strict=True)
+        (str(epoch), f"{own.mean:.3f}", "-" if own.deviation is None else f"{own.deviation:.3f}", str(own.n))
+        for epoch, own in spreads.items()
     ]
     return Content(("epoch", "mean", "deviation", "models"), tuple(lines), draw)
 

@@ -24,6 +24,7 @@ PIECE = Table(
     title="Cross-corpus evaluation: CCC of ladder networks trained on one corpus and tested on another",
     source="Parthasarathy & Busso, TASLP 2020, table II, section V-B",
     corpora=("iemocap", "msp_improv"),
+    trained=("msp_podcast",),
     protocol=f"trained and developed on one corpus; {GRID}; mean and deviation over the tested corpus's speakers",
     notes=(
         "The paper's partitions of the tested corpus are speaker-independent, how many it doesn't say: here each "

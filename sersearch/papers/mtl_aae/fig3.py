@@ -34,6 +34,7 @@ PIECE = Table(
         for name in ("MTL", "STL", "CNN", "AE")
     ),
     drawn="bars",
+    over="repetitions",
     percent=True,
     measure="UA (%)",
 )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from sersearch.evaluation.results import Spread
 from sersearch.papers.declaration import LOSO, Content, Figure, Part
 from sersearch.papers.mtl_aae.parts import CORPORA, FOUR
 
@@ -38,29 +37,36 @@ PARTS = {(label, weight): _part(target, weight) for label, target in TARGETS.ite
 
 def content(collected: Collected) -> Content:
     """A line a value of alpha or beta."""
-    found: dict[tuple[str, str], dict[float, list[float]]] = {}
+    found: dict[tuple[str, str], dict[float, Spread]] = {}
     for (label, weight), part in PARTS.items():
-        values = found.setdefault((label, weight), {})
+        values: dict[float, list[float]] = {}
         for study in collected.studies(part):
             for trial in study.trials():
                 if trial.value is not None:
                     values.setdefault(trial.searched[weight], []).append(100 * trial.value)
+        found[label, weight] = {x: Spread.of(values[x]) for x in sorted(values)}
 
     def draw(canvas: Canvas) -> None:
         for panel, label in zip(canvas.subplots(1, len(TARGETS), sharey=True), TARGETS, strict=True):
             for weight, marker in (("alpha", "o"), ("beta", "s")):
-                values = found[label, weight]
-                means = [np.mean(values[x]) for x in sorted(values)]
-                panel.plot(sorted(values), means, marker=marker, markersize=4, label=weight)
+                spreads = found[label, weight]
+                panel.plot([*spreads], [s.mean for s in spreads.values()], marker=marker, markersize=4, label=weight)
             panel.set_title(label, fontsize=9)
             panel.set_xlabel("alpha (beta 0.5), beta (alpha 1)")
             panel.legend(fontsize=7)
         canvas.axes[0].set_ylabel("development UA (%)")
 
     lines = [
-        (label, weight, f"{x:g}", f"{np.mean(values[x]):.1f}", f"{np.std(values[x], ddof=0):.1f}", str(len(values[x])))
-        for (label, weight), values in found.items()
-        for x in sorted(values)
+        (
+            label,
+            weight,
+            f"{x:g}",
+            f"{own.mean:.1f}",
+            "-" if own.deviation is None else f"{own.deviation:.1f}",
+            str(own.n),
+        )
+        for (label, weight), spreads in found.items()
+        for x, own in spreads.items()
     ]
     return Content(("target", "varied", "value", "UA (%)", "deviation", "speakers"), tuple(lines), draw)
 

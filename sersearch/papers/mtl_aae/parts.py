@@ -14,7 +14,8 @@ REPEATS = 10
 """Section 5: "repeated the evaluation ten times"."""
 FOUR = "emotion4"
 CORPORA = ("iemocap", "msp_improv")
-SPEAKERS_OUT = "leave one speaker out, the next one develops; ten repetitions; mean and deviation over all of them"
+REPEATED = "ten repetitions; mean and deviation over the repetitions"
+SPEAKERS_OUT = f"leave one speaker out, the next one develops; {REPEATED}, each of all speakers"
 NOTES = (
     "Alpha and beta are the paper's (section 5.1: AAE 0.4 and 0.6, for dimensional emotions 0.3 and 0.7; AE 0.3 and "
     "0.7, 0.6 and 0.4), so nothing is chosen by development data but the epoch.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sersearch.data.protocols import Protocol
 from sersearch.papers.declaration import Cell, Row, Table
-from sersearch.papers.mtl_aae.parts import CORPORA, NOTES, SPEAKERS_OUT, model
+from sersearch.papers.mtl_aae.parts import CORPORA, NOTES, REPEATED, model
 
 TEN = Protocol("kfold", folds=10)
 MODELS = {
@@ -19,7 +19,10 @@ PIECE = Table(
     title="Comparison with recent studies, categorical emotions",
     source="Latif et al., TAFFC 2020, table 3, section 5.2",
     corpora=CORPORA,
-    protocol=f"10 folds with all speakers in each, the next fold develops; {SPEAKERS_OUT}",
+    protocol=(
+        "10 folds with all speakers in each, the next fold develops, or leave one speaker out, the next one develops; "
+        f"{REPEATED}, each of all folds"
+    ),
     notes=NOTES,
     columns=(("", "UA (%)"),),
     rows=tuple(Row(label, (Cell(part, "test_ua"),)) for label, part in MODELS.items()),
@@ -45,6 +48,7 @@ PIECE = Table(
             LOSO: proposed (single task)              | 58.1±1.7
         """,
     },
+    over="repetitions",
     percent=True,
     measure="UA",
 )

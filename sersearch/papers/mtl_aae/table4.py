@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sersearch.data.protocols import Protocol
 from sersearch.papers.declaration import Cell, Row, Table
-from sersearch.papers.mtl_aae.parts import NOTES, model
+from sersearch.papers.mtl_aae.parts import NOTES, REPEATED, model
 
 PROPOSED = model("mtl", protocol=Protocol("cross"), cross=True)
 
@@ -12,7 +12,8 @@ PIECE = Table(
     title="Cross-corpus evaluation, categorical emotions",
     source="Latif et al., TAFFC 2020, table 4, section 5.3",
     corpora=("msp_improv",),
-    protocol="trained on one corpus; of the tested one, speakers with 30% of it develop; ten repetitions",
+    trained=("iemocap",),
+    protocol=f"trained on one corpus; of the tested one, speakers with 30% of it develop; {REPEATED}",
     notes=NOTES[:1],
     repeated="cross",
     columns=(("", "UA (%)"),),

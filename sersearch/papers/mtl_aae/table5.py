@@ -27,6 +27,7 @@ PIECE = Table(
             Both    | 62.5±1.4 | 60.2±1.2
         """,
     },
+    over="repetitions",
     percent=True,
     measure="accuracy",
 )

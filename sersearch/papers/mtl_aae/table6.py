@@ -36,6 +36,7 @@ PIECE = Table(
             Both    | 54.6±1.4 | 55.4±1.6 | 62.1±1.8 | 44.3±1.3
         """,
     },
+    over="repetitions",
     percent=True,
     measure="UA",
 )
