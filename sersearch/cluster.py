@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Iterator, Mapping
@@ -58,7 +59,8 @@ def ray_session(address: str | None, environment: Mapping[str, str] = {}, **loca
             _check_reachable(cluster)
             how = {"address": cluster, "runtime_env": {"env_vars": {name: os.environ[name] for name in environment}}}
         try:
-            ray.init(**how, log_to_driver=False, logging_level=logging.ERROR)
+            with _deaf():
+                ray.init(**how, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
             if not cluster:
                 raise
@@ -72,9 +74,42 @@ def ray_session(address: str | None, environment: Mapping[str, str] = {}, **loca
             gc.collect()
             gc.disable()
             try:
-                ray.shutdown()
+                ray.shutdown() if cluster else _shut_down()
             finally:
                 gc.enable()
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes that are started in the block don't hear SIGTERM.
+
+    A service manager or a scheduler sends it to all processes of a job at once: Ray must live until we have left.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _shut_down() -> None:
+    """End our own Ray by SIGKILL: it doesn't hear SIGTERM, for which Ray would give each process a second.
+
+    What Ray's processes have started would look for them for a minute.
+    """
+    import psutil  # type: ignore[import-untyped]  # comes with Ray
+    import ray
+    from ray._private import worker
+
+    processes = [known.process for several in worker._global_node.all_processes.values() for known in several]
+    living = [process for process in processes if process.poll() is None]
+    started = [child for process in living for child in psutil.Process(process.pid).children(recursive=True)]
+    for process in living:
+        process.terminate = process.kill
+    ray.shutdown()
+    for child in started:
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
 
 
 def cluster_named(address: str | None) -> str | None:

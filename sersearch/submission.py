@@ -33,7 +33,7 @@ QUIET_S = 60.0
 """Seconds without news of a log, after which it is asked for anew: a connection can be dead without a word of it."""
 PAUSE_S = 2.0
 """Seconds between two tries."""
-STOP_S = 10
+STOP_S = 30
 """Seconds that a job which is stopped has beyond its --grace, until Ray kills it."""
 REQUEST_S = 60.0
 """Seconds in which a request must be answered."""

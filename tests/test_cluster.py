@@ -77,7 +77,7 @@ def test_an_address_where_nobody_answers_is_a_sentence(tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     said = refusal(done)
@@ -133,3 +133,37 @@ def test_no_other_machine_reaches_a_ray_of_our_own(tmp_path: Path) -> None:
     addresses = {text.strip('"[] ') for text in found[0].split(",")}
     assert addresses
     assert addresses <= loopback
+
+
+ASKED = """
+import os, signal, time
+from sersearch.cluster import ray_session
+
+with ray_session(None, num_cpus=1):
+    import psutil, ray
+
+    @ray.remote
+    def one():
+        return 1
+
+    assert ray.get(one.remote()) == 1
+    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, []), "this process hears it"
+    own = psutil.Process().children(recursive=True)
+    for process in own:
+        process.terminate()
+    time.sleep(2)
+    assert ray.get(one.remote()) == 1
+    began = time.monotonic()
+assert not psutil.wait_procs(own, timeout=10)[1], "they end with it"
+print(time.monotonic() - began)
+"""
+
+
+@pytest.mark.slow
+def test_a_ray_of_our_own_outlives_sigterm_to_all_processes_and_ends_with_its_session(tmp_path: Path) -> None:
+    """A service manager sends it to all processes of a job, and the search needs Ray to leave in order."""
+    done = subprocess.run(
+        [sys.executable, "-c", ASKED], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 10

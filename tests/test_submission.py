@@ -330,7 +330,7 @@ def refused(tmp_path: Path, address: str, **environment: str) -> str:
         env={**clean, "HOME": str(tmp_path), **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert environment.get("RAY_AUTH_TOKEN", "no token") not in done.stderr

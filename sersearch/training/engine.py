@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -334,12 +335,20 @@ def pretraining_config(family: Family, config: Config, fixed: Mapping[str, Any])
 
 
 def pretrain(
-    family: Family, config: Config, data: TrainingData, seed: int = 0, *, epochs: int, device: str = "cpu"
+    family: Family,
+    config: Config,
+    data: TrainingData,
+    seed: int = 0,
+    *,
+    epochs: int,
+    device: str = "cpu",
+    watch: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Weights:
     """Weights after `epochs` epochs of the family's pre-training on an auxiliary corpus (`auxiliary_data`).
 
-    Nothing is selected on the way. Without such a step (a single-task model) these are the initial weights.
-    Source: MTL-AAE, section 4.3. Raises :class:`DataError` when the training diverges.
+    Each epoch is trained in a block of `watch`. Nothing is selected on the way. Without such a step (a single-task
+    model) these are the initial weights. Source: MTL-AAE, section 4.3. Raises :class:`DataError` when the training
+    diverges.
     """
     spec = _spec(data)
     phases = family.pretraining(config, spec)
@@ -348,7 +357,8 @@ def pretrain(
     lane = Lane(config, seed, epochs, weights, network.slots(weights), {})
     for epoch in range(epochs if phases else 0):
         stack = Stack(network, [lane])
-        losses = train_epoch(stack, [data])
+        with watch():
+            losses = train_epoch(stack, [data])
         lane.progress.epoch += 1
         if not all(math.isfinite(v) for values in losses.values() for v in values):
             raise DataError(f"pre-training diverged in epoch {epoch + 1}; lower params.learning_rate")

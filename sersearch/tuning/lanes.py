@@ -68,9 +68,9 @@ class _Seat:
 class LaneServer:
     """Trains lanes for clients that call it at the same time, each from a thread of its own."""
 
-    def __init__(self, name: str, lanes: int, shared: Shared, absent: float = ABSENT_S) -> None:
+    def __init__(self, name: str, lanes: int, shared: Shared) -> None:
         """Up to `lanes` lanes at a time; `name` is its own."""
-        self._name, self._room, self._shared, self._absent = name, lanes, shared, absent
+        self._name, self._room, self._shared = name, lanes, shared
         self._changed = threading.Condition()
         self._seats: dict[str, _Seat] = {}
         self._vacated: list[float] = []
@@ -150,7 +150,7 @@ class LaneServer:
         self._changed.notify_all()
 
     def _drop_absent(self) -> None:
-        latest = time.monotonic() - self._absent
+        latest = time.monotonic() - ABSENT_S
         for ticket in [t for t, seat in self._seats.items() if not seat.asked and seat.heard < latest]:
             self._drop(ticket)
 
@@ -356,8 +356,6 @@ def measured_lanes(meta: Mapping[str, Any], points: Sequence[dict[str, Any]]) ->
         one = engine(config)
         return sum(t.numel() for t in one.state(one.join(config, seed=0, epochs=1)).weights.values())
 
-    largest = max((family.config.from_dict(params) for params in points), key=size)
-
     def probe(lanes: int) -> tuple[float, float] | None:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
@@ -367,4 +365,6 @@ def measured_lanes(meta: Mapping[str, Any], points: Sequence[dict[str, Any]]) ->
             return None
         return torch.cuda.max_memory_allocated(), seconds
 
-    return fitting(probe, torch.cuda.mem_get_info()[0])
+    with Watchdog(None).epoch(None):
+        largest = max((family.config.from_dict(params) for params in points), key=size)
+        return fitting(probe, torch.cuda.mem_get_info()[0])

@@ -105,9 +105,9 @@ def is_several(shared: Shared) -> bool:
 
 def _several(order: Order, shared: Shared) -> tuple[EpochResult | None, Iterator[EpochResult], Files]:
     """The same of a trial with several members."""
-    family, where = get_family(shared["family"]), device()
+    family, where, stack = get_family(shared["family"]), device(), stack_of(shared, order["trial"])
     own = family.config.from_dict(order["params"])
-    datas = [_data(section, own, shared["family"]) for section in turns(shared)]
+    datas = [_data(section, own, shared["family"], stack) for section in turns(shared)]
     metric = shared["objective"]["metric"]
     engines = [Engine(family, data, where, objective=metric, **how(shared)) for data in datas]
     state, last = _members_known(place(shared["home"]), order["checkpoints"])
@@ -115,7 +115,7 @@ def _several(order: Order, shared: Shared) -> tuple[EpochResult | None, Iterator
     if state is None and shared["data"]["aux"] is not None:
         for rotation, data in enumerate(datas):
             turn = rotation if len(datas) > 1 else None
-            weights += [pretrained({**shared, "seed": seed}, own, data, where, turn) for seed in seeds(shared)]
+            weights += [pretrained({**shared, "seed": seed}, own, data, where, stack, turn) for seed in seeds(shared)]
     members = Members(engines, own, seeds(shared), shared["space"]["epochs"], state, weights)
     log.info("trains %d members on %s", len(engines) * len(seeds(shared)), where)
 
@@ -177,19 +177,20 @@ class Start:
 
 def begin(config: Order, shared: Shared, where: str) -> Start:
     """Read what the trainable's `config` names. Raises what is wrong with it."""
-    own = get_family(shared["family"]).config.from_dict(config["params"])
-    data = _data(shared["data"], own, shared["family"])
+    own, stack = get_family(shared["family"]).config.from_dict(config["params"]), stack_of(shared, config["trial"])
+    data = _data(shared["data"], own, shared["family"], stack)
     state, last = _known(place(shared["home"]), config["checkpoints"])
     weights = None
     if state is None and shared["data"]["aux"] is not None:
-        weights = pretrained(shared, own, data, where)
+        weights = pretrained(shared, own, data, where, stack)
     return Start(shared, own, data, state, last, weights, where)
 
 
-def _data(where: dict[str, Any], config: Config, family: str) -> TrainingData:
+def _data(where: dict[str, Any], config: Config, family: str, stack: Path | None) -> TrainingData:
     """Its training data. Raises :class:`MachineError` when they can't be read here, as they could in the driver."""
     try:
-        return load_data(where, config, family)
+        with Watchdog(None).epoch(stack):
+            return load_data(where, config, family)
     except DataError:
         try:
             open_table(where["path"], where["features"], where.get("cross"))
@@ -232,7 +233,7 @@ def _result(checkpoint: Path) -> EpochResult:
 
 
 def pretrained(
-    shared: Shared, config: Config, data: TrainingData, where: str, rotation: int | None = None
+    shared: Shared, config: Config, data: TrainingData, where: str, stack: Path | None, rotation: int | None = None
 ) -> dict[str, torch.Tensor]:
     """Weights trained on the auxiliary corpus, once a static signature: the first trial that needs them makes them.
 
@@ -248,11 +249,13 @@ def pretrained(
         if failed.is_file():
             raise DataError(failed.read_text("utf-8"))
         if loaded is None:
-            aux = auxiliary_data(data, FeatureTable.open(shared["data"]["aux"], shared["data"]["features"]))
+            with Watchdog(None).epoch(stack):
+                aux = auxiliary_data(data, FeatureTable.open(shared["data"]["aux"], shared["data"]["features"]))
+            watch = partial(Watchdog(None).epoch, stack)  # its epochs are others than those of a trial
             epochs = common.to_dict()["pretrain_epochs"]
             log.info("pre-training for %d epochs", epochs)
             try:
-                weights = pretrain(family, common, aux, shared["seed"], epochs=epochs, device=where)
+                weights = pretrain(family, common, aux, shared["seed"], epochs=epochs, device=where, watch=watch)
             except DataError as error:  # it would fail in every trial
                 failed.write_text(str(error), "utf-8")
                 raise

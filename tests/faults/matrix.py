@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sersearch.logs import stack_file
 from sersearch.study import Study
 from tests.tuning.small import descendants
 
@@ -32,7 +33,8 @@ epochs: 8
 time: seconds
 """
 OPTIONS = ["--space", "small.yaml", "--data", "data", "--protocol", "loso", "--test-speaker", "s0"]
-Holds = Callable[[Study], bool]
+TRIAL = "ray::ImplicitFunc"
+"""In the title of a trial's process."""
 
 
 @dataclass
@@ -156,3 +158,20 @@ class Search:
     def processes(self, title: str) -> list[int]:
         """Pids of those of its processes that have `title` in their names."""
         return [pid for pid, name in descendants(self.process.pid) if title in name]
+
+
+def stopped(search: Search) -> int:
+    """Stop the process of a trial within an epoch, and not between two of them; its pid."""
+    (pid,) = search.processes(TRIAL)
+
+    def within() -> bool:
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(0.01)  # what the system does for it ends
+        last = search.study.trials()[-1]  # of one that has epochs, the data are open
+        if last.epochs and last.state == "running" and stack_file(search.study.home, last.number).exists():
+            return True
+        os.kill(pid, signal.SIGCONT)
+        return False
+
+    search.wait(within)
+    return pid

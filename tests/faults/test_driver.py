@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 import sqlite3
 import time
+from contextlib import closing, suppress
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from sersearch.study import Study
-from tests.faults.matrix import OPTIONS, Search, assert_nothing_lost, table
+from tests.faults.matrix import OPTIONS, Search, assert_nothing_lost, stopped, table
+from tests.tuning.small import descendants
 
 KILLS = 10
 
@@ -22,13 +23,14 @@ KILLS = 10
 @pytest.mark.slow
 def test_killed_at_ten_random_moments(work: Path, whole: Study) -> None:
     """By turns at any moment of its start, and somewhere in the two epochs after some more were recorded."""
-    rng, recovery = random.Random(0), []
+    rng, recovery, start = random.Random(0), [], 4.0
+    seconds = [event["seconds"] for event in whole.events() if event["event"] == "epoch"]
     running = Search.new(work, "killed")
     for number in range(KILLS):
         if number % 2:
-            recovery.append(running.until(running.epochs + 1))
+            recovery.append(start := running.until(running.epochs + 1))
             running.until(running.epochs + rng.randrange(5))
-        time.sleep(rng.uniform(0, 0.8) if number % 2 else rng.uniform(0.3, 8))
+        time.sleep(rng.uniform(0, 2 * max(seconds)) if number % 2 else rng.uniform(0.1, 1) * start)
         running.kill()
         begun = (running.folder / "study.json").is_file()
         running = Search.again(work, "killed") if begun else Search.new(work, "killed")
@@ -46,16 +48,40 @@ def test_what_a_killed_driver_left_running_is_ended_by_itself(work: Path, whole:
         assert time.monotonic() - began < 60
         time.sleep(0.1)
     assert [t.state for t in running.study.trials()][-1] == "interrupted"
-    with sqlite3.connect(work / "mlflow.db") as database:
-        runs = database.execute(
-            "select status from runs join tags using (run_uuid) where tags.key = 'sersearch.study' and value = 'left'"
-        ).fetchall()
-    database.close()
-    assert len(runs) >= 2
-    assert all(status in ("FINISHED", "FAILED", "KILLED") for (status,) in runs), runs
+    assert_none_runs(work, "left")
     again = Search.again(work, "left")
     again.end()
     assert_nothing_lost("driver killed, settled by itself", 1, whole, again.study, time.monotonic() - began)
+
+
+def assert_none_runs(work: Path, name: str) -> None:
+    """The study and trials of it are in MLflow, and all have ended there."""
+    with closing(sqlite3.connect(work / "mlflow.db")) as database:
+        found = database.execute(
+            "select status from runs join tags using (run_uuid) where tags.key = 'sersearch.study' and value = ?",
+            (name,),
+        ).fetchall()
+    assert len(found) >= 2
+    assert all(status in ("FINISHED", "FAILED", "KILLED") for (status,) in found), found
+
+
+def test_sigterm_to_all_processes(work: Path, whole: Study) -> None:
+    """As `systemctl stop`, `scancel` and `timeout` have it: Ray's processes are asked, and the one that settles."""
+    running = Search.new(work, "everyone", "--grace", "60")
+    running.until(3)
+    began, before = time.monotonic(), running.epochs
+    for pid, _ in [(running.process.pid, ""), *descendants(running.process.pid)]:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    assert "goes on" in running.end(130).splitlines()[-1]
+    assert running.epochs > before or running.study.trials()[-1].epochs == [], "the epoch in training was waited for"
+    assert running.study.meta["state"] == "interrupted"
+    assert_none_runs(work, "everyone")
+    before, running = running.epochs, Search.again(work, "everyone")
+    running.until(before + 1)
+    seconds = time.monotonic() - began
+    running.end()
+    assert_nothing_lost("SIGTERM to all of its processes", 1, whole, running.study, seconds)
 
 
 def test_sigterm_lets_the_epoch_end_and_leaves(work: Path, whole: Study) -> None:
@@ -85,10 +111,12 @@ def test_sigterm_lets_the_epoch_end_and_leaves(work: Path, whole: Study) -> None
 def test_a_second_driver_is_refused(work: Path, whole: Study) -> None:
     first = Search.new(work, "two")
     first.until(1)
+    trial = stopped(first)  # for as long as it takes
     began = time.monotonic()
     for second in [Search.again(work, "two"), Search.new(work, "two")]:
         assert f"study two is being run by process {first.process.pid}" in second.end(2)
     seconds = time.monotonic() - began
+    os.kill(trial, signal.SIGCONT)
     first.end()
     assert_nothing_lost("two drivers on one study", 2, whole, first.study, seconds)
 
@@ -125,7 +153,6 @@ def test_the_same_command_goes_on_and_fresh_begins_anew(work: Path, whole: Study
     again.end()
     assert_nothing_lost("the same command after a kill", 1, whole, again.study, seconds)
     Search.new(work, "same").end()  # finished: it says so once more
-    shutil.rmtree(work / "studies" / "two", ignore_errors=True)
     told = Search(work, "same", *OPTIONS, "--name", "same", "--seed", "1").end(2)
     assert "study same exists and is another search: seed was 0, now 1" in told
     Search.new(work, "same", "--fresh").end()

@@ -18,9 +18,7 @@ import pytest
 from sersearch.study import Study
 from tests.faults.disk.conftest import mount  # noqa: F401
 from tests.faults.disk.disks import Disk
-from tests.faults.matrix import OPTIONS, SPACE, Search, assert_nothing_lost
-
-TRIAL = "ray::ImplicitFunc"
+from tests.faults.matrix import OPTIONS, SPACE, TRIAL, Search, assert_nothing_lost, stopped
 
 
 def test_process_killed(work: Path, whole: Study) -> None:
@@ -88,11 +86,11 @@ doc: one of its trials needs a gigabyte
 family: aae
 features: spectrogram
 search:
-  hidden: {choices: [16, 300000, 17]}
+  hidden: {choices: [16, 17, 300000, 18]}
 fixed: {channels: [8, 16, 16], batch_size: 8, segment_frames: 32, segment_hop: 32}
 method: grid
 pruning: {kind: none}
-trials: 3
+trials: 4
 epochs: 3
 time: a minute
 """
@@ -105,14 +103,16 @@ def test_out_of_memory(work: Path) -> None:
     options = ["big.yaml" if option == "small.yaml" else option for option in OPTIONS] + ["--concurrency", "1"]
     undisturbed = Search(work, "big", *options, "--name", "big")
     undisturbed.end()
-    running = Search(work, "memory", *options, "--name", "memory")
+    # In one arena: each further one would take address space, and there are more the more cores there are.
+    running = Search(work, "memory", *options, "--name", "memory", env={"MALLOC_ARENA_MAX": "1"})
     running.until(1)
-    (pid,) = running.processes(TRIAL)
+    pid = stopped(running)  # in one of two small trials
     size = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
     resource.prlimit(pid, resource.RLIMIT_AS, (size + 2**28, resource.RLIM_INFINITY))
+    os.kill(pid, signal.SIGCONT)
     running.end()
-    assert [t.state for t in running.study.trials()] == ["complete", "failed", "complete"]
-    assert "memory" in running.study.trial(1).reason
+    assert [t.state for t in running.study.trials()] == ["complete", "complete", "failed", "complete"]
+    assert "memory" in running.study.trial(2).reason
     again, seconds = retried(work, running)
     assert_nothing_lost("out of memory in one trial", 1, undisturbed.study, again.study, seconds)
 
@@ -121,13 +121,19 @@ def test_an_epoch_that_hangs(work: Path, whole: Study) -> None:
     """A stopped process answers nobody: as one that waits for a disk or a GPU for ever."""
     running = Search.new(work, "hangs", "--epoch-limit", "8")
     running.until(3)
+    pid = stopped(running)
     before = running.epochs
-    (pid,) = running.processes(TRIAL)
-    os.kill(pid, signal.SIGSTOP)
     time.sleep(10)
     os.kill(pid, signal.SIGCONT)  # its clock has run on
     seconds = running.until(before + 1)
+    assert pid not in running.processes(TRIAL)
     running.end()
+    texts = [path.read_text() for path in (running.folder / "logs").glob("trial-*")]
+    hung = [
+        told for text in texts for line in text.splitlines() if "took longer" in (told := json.loads(line))["message"]
+    ]
+    assert [told["message"] for told in hung] == ["the trial's process died: it took longer than it may"]
+    assert "Timeout (0:00:08)!" in hung[0]["traceback"]
     assert_nothing_lost("an epoch that hangs", 1, whole, running.study, seconds)
 
 
@@ -253,8 +259,9 @@ def test_lane_server_killed(work: Path, whole: Study) -> None:
 def test_status_tells_while_it_runs(work: Path, whole: Study) -> None:
     running = Search.new(work, "shown")
     running.until(3)
+    stopped(running)
     command = [sys.executable, "-m", "sersearch", "status", "shown"]
     told = subprocess.run(command, cwd=work, capture_output=True, text=True, check=True).stdout
+    running.kill()
     assert f"is run by process {running.process.pid}" in told
     assert "1 running" in told
-    running.kill()

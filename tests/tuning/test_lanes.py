@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -40,8 +42,8 @@ def fused(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
-def serve(study: Study, lanes: int, **options: Any) -> LaneServer:
-    return LaneServer("one", lanes, shared(study), **options)
+def serve(study: Study, lanes: int) -> LaneServer:
+    return LaneServer("one", lanes, shared(study))
 
 
 def drive(server: LaneServer, ticket: str | None) -> list[Answer]:
@@ -220,7 +222,14 @@ def test_a_trial_without_memory_beside_others_waits_for_a_lane(study: Study, mon
             raise torch.OutOfMemoryError("out of memory")
         return original(self, *args, **kwargs)
 
+    trains, seen = Engine.epoch, Event()
+
+    def epoch(self: Engine, numbers: Iterable[int]) -> list[EpochResult]:
+        assert seen.wait(60)
+        return trains(self, numbers)
+
     monkeypatch.setattr(Engine, "join", join)
+    monkeypatch.setattr(Engine, "epoch", epoch)
     server = serve(study, 2)
     first, second = server.join(order(study, 0)), server.join(order(study, 1))
     assert first is not None
@@ -230,6 +239,7 @@ def test_a_trial_without_memory_beside_others_waits_for_a_lane(study: Study, mon
         assert other.result() is None, "its client joins again"
         assert not one.done()
         assert server.offer(order(study, 1)) is None, "there is room for one"
+        seen.set()
         assert len(one.result()) == EPOCHS
     assert len(drive(server, server.join(order(study, 1)))) == EPOCHS
 
@@ -275,11 +285,17 @@ def test_what_lanes_took_is_given_back(study: Study) -> None:
     assert [list(engine._lanes) for engine in server._engines.values()] == [[1]], "that of the latest trial"
 
 
-def test_a_client_that_died_loses_its_lane_after_a_while(study: Study) -> None:
-    server = serve(study, 1, absent=0.5)
+def wait(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So much time passes for servers."""
+    now = lanes.time.monotonic
+    monkeypatch.setattr(lanes, "time", SimpleNamespace(monotonic=lambda: now() + seconds))
+
+
+def test_a_client_that_died_loses_its_lane_after_a_while(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = serve(study, 1)
     dead = server.join(order(study, 0))
     assert server.join(order(study, 1)) is None
-    until(lambda: server.offer(order(study, 1)) is not None)
+    wait(lanes.ABSENT_S, monkeypatch)
     assert len(drive(server, server.join(order(study, 1)))) == EPOCHS
     assert dead is not None
     assert server.next(dead) is None, "the dead one, should it live, joins again"
@@ -291,18 +307,20 @@ def test_a_client_that_waits_for_a_long_epoch_is_not_taken_for_dead(
     original = Engine.epoch
 
     def epoch(self: Engine, numbers: Iterable[int]) -> list[EpochResult]:
-        time.sleep(0.3)
+        wait(2 * lanes.ABSENT_S, monkeypatch)
+        server.offer(order(study, 1))  # looks for the dead
+        assert server.held() == 1
         return original(self, numbers)
 
     monkeypatch.setattr(Engine, "epoch", epoch)
-    server = serve(study, 2, absent=0.1)
+    server = serve(study, 2)
     assert [len(answers) for answers in together(server, [order(study, 0)])] == [EPOCHS]
 
 
 def test_a_trial_that_starts_again_takes_its_own_lane(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     server = serve(study, 1)
     monkeypatch.setattr(server, "_missing", lambda now: True)  # nothing is trained before the grace is over
-    monkeypatch.setattr(lanes, "GRACE_S", (1.0, 1.0))
+    monkeypatch.setattr(lanes, "GRACE_S", (30.0, 30.0))
     before = server.join(order(study, 0))
     assert before is not None
     with ThreadPoolExecutor(1) as pool:
@@ -310,6 +328,7 @@ def test_a_trial_that_starts_again_takes_its_own_lane(study: Study, monkeypatch:
         assert server.offer(order(study, 0)) is not None
         ticket = server.join(order(study, 0))
         assert asked.result() is None
+    monkeypatch.undo()
     same(reports(drive(server, ticket)), alone(study, order(study, 0)))
 
 
@@ -330,12 +349,21 @@ def test_a_trial_takes_its_old_server_else_its_kind_s_else_the_emptiest(study: S
     assert best(order(study, 3, hidden=5)) is second, "its client died"
 
 
-def test_lanes_stay_in_step(study: Study, fused: list[int]) -> None:
+def test_lanes_stay_in_step(study: Study, fused: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients that need a while to report still train together, and one that joins late falls in with the others."""
+    trains, first = Engine.epoch, Event()
+
+    def epoch(self: Engine, numbers: Iterable[int]) -> list[EpochResult]:
+        first.set()
+        until(lambda: bool(fused) or server.held() == 3)
+        return trains(self, numbers)
+
+    monkeypatch.setattr(Engine, "epoch", epoch)
+    monkeypatch.setattr(lanes, "GRACE_S", (60.0, 60.0))
     server = serve(study, 3)
 
     def slow(n: int) -> int:
-        time.sleep(0.05 * n)
+        assert n == 0 or first.wait(60)
         ticket = server.join(order(study, n, alpha=0.1 + n / 10))
         epochs = 0
         while ticket is not None and (answer := server.next(ticket)) is not None:
@@ -347,7 +375,7 @@ def test_lanes_stay_in_step(study: Study, fused: list[int]) -> None:
 
     with ThreadPoolExecutor(3) as pool:
         assert list(pool.map(slow, range(3))) == [EPOCHS] * 3
-    assert len(fused) <= 6, "nine epochs of lanes"
+    assert fused == [1, 3, 3, 2]
 
 
 # --- how many lanes ---------------------------------------------------------------------------------------------------

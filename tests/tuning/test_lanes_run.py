@@ -146,3 +146,27 @@ print([name for name in heavy if name in sys.modules])
 def test_lanes_without_a_gpu(tmp_path: Path, meta: dict[str, object], lanes: int) -> None:
     study = Study.create("one", meta, tmp_path)
     assert _lanes(study, load_space("aae_alpha_beta"), gpus=0) == lanes
+
+
+DIES = """
+import os
+from pathlib import Path
+from sersearch.cluster import ray_session
+from sersearch.study import Study
+from sersearch.tuning import lanes, run
+from sersearch.tuning.space import load_space
+
+lanes.measured_lanes = lambda meta, points: os._exit(1)
+study = Study.create("one", {"lanes": "auto"}, Path("."))
+with ray_session(None, num_cpus=1, num_gpus=1):
+    run._lanes(study, load_space("aae_alpha_beta"), gpus=1)
+"""
+
+
+@pytest.mark.slow
+def test_a_death_in_the_measuring_of_lanes_is_a_sentence(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", DIES], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
+    said = "sersearch.errors.StudyError: study one: the process died that measured how many lanes fit; run it again"
+    assert done.stderr.splitlines()[-1] == said
