@@ -24,10 +24,11 @@ import json
 import math
 import os
 import re
+import shlex
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import NoneType
@@ -199,8 +200,10 @@ class Study:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,100}", name):
             raise StudyError(f"study name {name!r}: expected letters, digits and _ . - only, a letter or digit first")
         folder = root / name
+        study = cls(folder, _Meta(folder, {"name": name, **meta}))
         if (folder / "study.json").exists():
-            raise StudyError(f"study {name} exists in {root}; `--resume {name}` goes on with it, --name names another")
+            again = f"`--resume {study.argument}` goes on with it"
+            raise StudyError(f"study {name} exists in {root}; {again}, --name names another")
         begun = {".lock", *(files or {})}  # what a kill in the middle of this leaves
         if folder.is_dir() and any(path.name not in begun for path in folder.iterdir()):
             raise StudyError(f"{folder} has files and is no study; remove it, or give the study another --name")
@@ -208,7 +211,6 @@ class Study:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StudyError(f"{folder}: cannot be made ({error.strerror}); --studies names another place") from None
-        study = cls(folder, _Meta(folder, {"name": name, **meta}))
         for file, text in (files or {}).items():
             with atomic(folder / file) as temporary:
                 temporary.write_text(text, "utf-8")
@@ -234,6 +236,17 @@ class Study:
     def name(self) -> str:
         """The study's name."""
         return str(self.meta["name"])
+
+    @property
+    def argument(self) -> str:
+        """How a command names it, quoted for a shell: by its name, or by its folder where it isn't in `STUDIES`."""
+        here = self.folder.parent.resolve() == STUDIES.resolve()
+        return shlex.quote(self.folder.name if here else str(self.folder))
+
+    def again(self, option: str = "--resume") -> str:
+        """The command that goes on with it, with the options by which it was run last."""
+        given = shlex.join(map(str, self.meta.get("given", ())))
+        return f"sersearch tune {option} {self.argument} {given}".rstrip()
 
     def write_meta(self, **changes: Any) -> None:
         """Write study.json, with `changes` to its first level."""
@@ -291,12 +304,10 @@ class Study:
         done = [r for r in trials if r.value is not None and r.state != "failed"]
         if not done and self.meta.get("state") == "finished":
             reasons = "; ".join(sorted({r.reason for r in trials}))
-            raise StudyError(
-                f"all trials of study {self.name} failed ({reasons}); mend that, then `sersearch tune --retry-failed "
-                f"{self.name}` runs them again, or begin a new study"
-            )
+            way = f"`{self.again('--retry-failed')}` runs them again, or begin a new study"
+            raise StudyError(f"all trials of study {self.name} failed ({reasons}); mend that, then {way}")
         if not done:
-            way = f"`sersearch tune --resume {self.name}` goes on with it"
+            way = f"`{self.again()}` goes on with it"
             raise StudyError(f"study {self.name} has no trial that finished an epoch; {way}")
         if metric is None:
             return max(done, key=lambda r: (r.value, -r.number))
@@ -315,8 +326,11 @@ class Study:
         return [r for r, own in scored if not any(_dominates(other, own) for _, other in scored)]
 
     def append(self, event: str, trial: int, **fields: Any) -> dict[str, Any]:
-        """Add an event to the journal, and return it; ends reach the disk before this returns."""
-        whole = {"event": event, "trial": trial, **fields, "time": time.time()}
+        """Add an event to the journal, and return it; ends reach the disk before this returns.
+
+        Its `time` is now, unless `fields` have that of an event which a storage has got already.
+        """
+        whole = {"event": event, "trial": trial, "time": time.time(), **fields}
         line = json.dumps(whole, allow_nan=False).encode() + b"\n"
         with open(self.journal, "a+b", opener=no_links) as file:
             torn = file.tell() > 0 and not _ends_line(self.journal)
@@ -330,38 +344,45 @@ class Study:
     def hold(self, purpose: str = "run", patience: float = 0.0, wait: bool = False) -> Iterator[int]:
         """Keep other drivers out; yields the lock's open file.
 
-        Raises :class:`StudyError`, with its host and pid, when another process holds the study. One whose `purpose` is
-        to settle what a dead driver left is waited for `patience` seconds; with `wait`, any is, for ever.
+        Raises :class:`StudyError`, with its host and pid, when another process holds the study, and where there are no
+        locks. One whose `purpose` is to settle what a dead driver left is waited for `patience` seconds; with `wait`,
+        any is, for ever.
         """
         with open(self.folder / ".lock", "a+", opener=no_links) as file:
-            began = time.monotonic()
-            if wait:
-                fcntl.flock(file, fcntl.LOCK_EX)
-            while not wait and not _locked(file.fileno()):
-                holder = self._holder()
-                # A second, as whoever only looks whether the lock is free has it for a moment.
-                if time.monotonic() - began > (patience if holder.get("purpose") == SETTLE else 1.0):
-                    who = f"process {holder.get('pid', 'unknown')} on {holder.get('host', 'an unknown host')}"
-                    raise StudyError(f"study {self.name} is being run by {who}; wait for it or end it")
-                time.sleep(0.1)
+            try:
+                self._lock(file.fileno(), patience, wait)
+            except OSError as error:
+                why = f"this file system has no locks ({error.strerror}); --studies names another place"
+                raise StudyError(f"{self.folder}: {why}") from None
             file.truncate(0)
             file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "purpose": purpose}))
             file.flush()
             yield file.fileno()
 
+    def _lock(self, file: int, patience: float, wait: bool) -> None:
+        if wait:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        began = time.monotonic()
+        while not wait and not _locked(file):
+            holder = self._holder()
+            # A second, as whoever only looks whether the lock is free has it for a moment.
+            if time.monotonic() - began > (patience if holder.get("purpose") == SETTLE else 1.0):
+                who = f"process {holder.get('pid', 'unknown')} on {holder.get('host', 'an unknown host')}"
+                raise StudyError(f"study {self.name} is being run by {who}; wait for it or end it")
+            time.sleep(0.1)
+
     @property
     def driver(self) -> dict[str, Any] | None:
         """Pid and host of the process that runs the study now; None where none does."""
-        try:
-            with open(self.folder / ".lock", opener=no_links) as file:
-                return None if _locked(file.fileno(), shared=True) else self._holder()
-        except FileNotFoundError:
-            return None
+        # The second: where there are no locks, nobody holds one.
+        with suppress(FileNotFoundError), open(self.folder / ".lock", opener=no_links) as file, suppress(OSError):
+            return None if _locked(file.fileno(), shared=True) else self._holder()
+        return None
 
     def _holder(self) -> dict[str, Any]:
         try:
             holder = json.loads((self.folder / ".lock").read_text("utf-8"))
-        except ValueError:  # it has only just taken the lock
+        except (FileNotFoundError, ValueError):  # the study was set aside, or its holder has only just taken the lock
             return {}
         return holder if isinstance(holder, dict) else {}
 
@@ -383,10 +404,10 @@ def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
 
 
 def _locked(file: int, shared: bool = False) -> bool:
-    """Whether the lock on the open `file` could be taken."""
+    """Whether the lock on the open `file` could be taken. Raises OSError where there are none."""
     try:
         fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
     return True
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
+import shlex
 import signal
 import socket
 import threading
@@ -165,12 +167,29 @@ def test_when_a_trial_ended_is_told_of_those_that_are_over(study: Study) -> None
 
 
 def test_nothing_to_choose_from_says_how_to_go_on(study: Study) -> None:
-    with pytest.raises(StudyError, match=r"no trial that finished an epoch; `sersearch tune --resume one`"):
+    with pytest.raises(StudyError, match=r"no trial that finished an epoch; `sersearch tune --resume .*/one`"):
         study.best()
 
 
+def test_a_command_finds_a_study_by_its_argument(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = {
+        "one": Path("studies"),
+        "two": tmp_path / "studies",
+        "three": Path("my studies"),
+        "four": tmp_path / "it's",
+    }
+    made = [Study.create(name, {}, root) for name, root in places.items()]
+    assert [study.argument for study in made][:3] == ["one", "two", "'my studies/three'"]
+    made[0].folder.rename("studies/one-until-now")
+    made[0] = Study.open("one-until-now")
+    for study in made:
+        (word,) = shlex.split(study.argument)
+        assert Study.open(word).folder.samefile(study.folder)
+
+
 def test_a_name_that_is_taken_or_no_name(study: Study) -> None:
-    with pytest.raises(StudyError, match=r"study one exists .*`--resume one` goes on with it, --name"):
+    with pytest.raises(StudyError, match=r"study one exists .*`--resume .*/one` goes on with it, --name"):
         Study.create("one", {}, study.folder.parent)
     for name in ("../x", "", ".hidden", "a b"):
         with pytest.raises(StudyError, match="letters, digits"):
@@ -216,7 +235,7 @@ def test_a_second_driver_is_kept_out_however_patient_and_told_who_is_the_first(s
         message = f"study one is being run by process {other.pid} on {socket.gethostname()}; wait for it or end it"
         with pytest.raises(StudyError, match=message), study.hold(patience=600):
             pass
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - began < 300
     assert study.driver is None, "the lock of a process that was killed is nobody's"
     with study.hold():
         assert study.driver is not None
@@ -230,8 +249,8 @@ def test_who_settles_what_a_dead_driver_left_is_waited_for(study: Study) -> None
             pass
         assert study.driver is not None
         assert study.driver["purpose"] == "settle"
-    with holder(study, "settle", seconds=2.5) as other, study.hold(patience=60):
-        other.join(30)
+    with holder(study, "settle", seconds=2.5) as other, study.hold(patience=400):
+        other.join(300)
         assert other.exitcode == 0, "its work was done"
         assert study.driver is not None
         assert (study.driver["pid"], study.driver["purpose"]) == (os.getpid(), "run")
@@ -242,9 +261,27 @@ def test_who_waits_gets_the_study_when_its_driver_dies(study: Study) -> None:
         killing = threading.Timer(2.0, other.kill)
         killing.start()
         with study.hold("settle", wait=True):
-            other.join(30)
+            other.join(300)
             assert other.exitcode == -signal.SIGKILL
         killing.join()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_said_and_nobody_drives_there(
+    study: Study, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """It once was taken for a study that is being run, by a process unknown."""
+    (study.folder / ".lock").touch()
+
+    def without(*args: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", without)
+    assert study.driver is None
+    for wait in (True, False):
+        message = rf"one: this file system has no locks \({os.strerror(number)}\); --studies names another place"
+        with pytest.raises(StudyError, match=message), study.hold(wait=wait):
+            pass
 
 
 def test_a_place_where_no_folder_can_be_made_is_said(tmp_path: Path) -> None:

@@ -281,7 +281,10 @@ def _resume(
     there = (Path(name) / "study.json").is_file()
     if storage is not None and not there and not stored.fetch(name, storage, studies):
         raise ConfigError(f"{option} {name}: isn't a study in {studies}, nor in {storage}")
-    with interruptible(), progress.Live(Study.open(name, studies), verbose) as live:
+    study = Study.open(name, studies)
+    if storage is not None:
+        stored.check_storage(study.name, study.meta, storage)
+    with interruptible(), progress.Live(study, verbose) as live:
         run.resume(name, studies, how, live, retry=retry is not None)
 
 

@@ -79,6 +79,8 @@ class Store:
         """Whether the study's runs have been looked up since the last :meth:`forget`."""
         self.ended = 0
         """Runs that were RUNNING and have been ended."""
+        self._begun = False
+        """Whether the study's run is this process's: then its end is, too, should another have ended it meanwhile."""
         self._uri, self._space, self._study, self._warn = uri, space, study, warn
         # Studies of different people may share a name on a server; a digest needs no quoting in MLflow's filters.
         self._identity = hashlib.sha256(f"{study}\n{created}".encode()).hexdigest()[:16]
@@ -116,9 +118,11 @@ class Store:
     def _begin(self, event: Event) -> None:
         meta, run = event["meta"], self._run(None, event["time"])
         self._set_running(run)
+        self._begun = True
         known = {"sersearch.version": meta.get("sersearch"), "mlflow.source.git.commit": meta.get("git_commit")}
         tags = {"sersearch.state": "running"} | {key: value for key, value in known.items() if value}
-        left_out = {"name", "created", "sersearch", "git_commit", "versions", "space", "tracking", "state", "warnings"}
+        left_out = {"name", "created", "sersearch", "git_commit", "versions", "space"}
+        left_out |= {"tracking", "state", "warnings", "given"}  # which change: MLflow's parameters don't
         facts = _flat({key: value for key, value in meta.items() if key not in left_out})
         self._log(run, facts, tags)
 
@@ -160,7 +164,7 @@ class Store:
             if number is not None and run.running:
                 self._end(run, "interrupted", "the study ended", event["time"])
         parent = self._runs.get(None)
-        if parent is not None and parent.running:
+        if parent is not None and (parent.running or self._begun):
             best = {f"best_{name}": value for name, value in event["best"].items()}
             # Their step is what the study has trained by then, so that MLflow shows the last as the latest.
             self._log_metrics(parent, [(event["epochs"], event["time"], best)])

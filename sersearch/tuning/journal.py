@@ -18,7 +18,8 @@ from sersearch.redaction import redact
 from sersearch.study import OnEvent, Study, TrialRecord
 from sersearch.tuning.client import KEPT_CHECKPOINTS, RETRIES
 from sersearch.tuning.leaving import Leaving
-from sersearch.tuning.storage import Storage, local_copies, relative, remove
+from sersearch.tuning.reaper import INTERRUPTED, interrupt
+from sersearch.tuning.storage import Storage, as_os_errors, local_copies, relative, remove
 
 KEPT = ("model*.safetensors", "state.json", "*.csv", "*.png")
 """Of a checkpoint, what goes to MLflow."""
@@ -27,6 +28,9 @@ GONE = ("is unavailable", "node has died", "node was terminated", "preempted")
 """In what Ray says of an actor, that it is its machine that is gone."""
 MOST_GONE = 100
 """Times that a trial is moved to another machine."""
+
+APART = 1000
+"""Events after which those in the storage become one file: each is a request for whoever goes on."""
 
 _log = logging.getLogger("sersearch.search")
 
@@ -43,7 +47,7 @@ class Journal(Callback):  # type: ignore[misc]
         """Called with a trial that Tune has given up, as its machine was lost, and that is to be suggested again."""
         self._records = study.records()
         self._started: set[int] = set()
-        self._earlier = {n: list(record.checkpoints()) for n, record in self._records.items()}
+        self._earlier: dict[int, list[Path]] = {}
         self._newer: Counter[int] = Counter()
         self._gone: Counter[int] = Counter()
 
@@ -52,16 +56,22 @@ class Journal(Callback):  # type: ignore[misc]
         return {}
 
     def _append(self, event: str, trial: int, **fields: Any) -> None:
-        """Write an event down. Where that fails, the search ends: what isn't written happens again in a resume."""
+        """Write an event down, in the storage first. Where that fails, the search ends.
+
+        What isn't written happens again in a resume, and what is in the storage alone is brought from there. The next
+        event has the number of one that failed, so that there is no gap.
+        """
+        whole = {"event": event, "trial": trial, **fields, "time": time.time()}
         try:
-            whole = self._study.append(event, trial, **fields)
-            if self._storage is not None:
-                self._storage.add(whole, self._records.taken)
+            if self._storage is not None and not self._storage.add(whole, self._records.taken):
+                return
+            self._study.append(**whole)
+            self._records.take(whole)
+            if self._storage is not None and self._records.taken % APART == 0:
+                self._storage.publish()
         except OSError as error:
             _log.error("the journal can't be written: %s", error)
             self._leaving.ask(f"the journal can't be written ({error})")
-            return
-        self._records.take(whole)
 
     def _tell(self, event: str, number: int, fields: dict[str, Any]) -> None:
         """Tell whoever watches; where that can't be printed (a log file on a full disk), the search goes on."""
@@ -105,10 +115,18 @@ class Journal(Callback):  # type: ignore[misc]
 
     def _supersede(self, number: int) -> None:
         """Remove checkpoints of an earlier run of this study for which there are newer ones."""
+        if number not in self._earlier:  # of no other trial: each folder is a request to an object store
+            self._earlier[number] = self._there(number)
         self._newer[number] += 1
-        earlier = self._earlier.get(number, [])
+        earlier = self._earlier[number]
         while earlier and len(earlier) + self._newer[number] > KEPT_CHECKPOINTS:
             remove(earlier.pop())
+
+    def _there(self, number: int) -> list[Path]:
+        """A trial's checkpoints that are there, the last first; none where the storage doesn't say."""
+        with suppress(OSError), as_os_errors(self._study.home):
+            return list(self._records[number].checkpoints()) if number in self._records else []
+        return []
 
     def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """A trial's process died, and another one goes on with it.
@@ -163,7 +181,7 @@ class Journal(Callback):  # type: ignore[misc]
         number = trial.config["trial"]
         stack = stack_file(self._study.home, number)
         if stack.is_file() and (hung := stack.read_text("utf-8", errors="replace")):
-            why, text = "the epoch took longer than it may", hung
+            why, text = "it took longer than it may", hung
             stack.unlink()
         self._note(number, level, f"the trial's process died: {why}", text)
         return why
@@ -173,7 +191,9 @@ class Journal(Callback):  # type: ignore[misc]
         self.end(number, "pruned", f"stopped by ASHA after epoch {epoch}")
 
     def end(self, number: int, state: str, reason: str) -> None:
-        """Trial `number` has ended, with the last checkpoint's files for MLflow."""
+        """Trial `number` has ended, with the last checkpoint's files for MLflow; another driver's has not."""
+        if self._storage is not None and self._storage.lost.is_set():
+            return
         reason = redact(reason)
         self._note(number, logging.WARNING if state == "failed" else logging.INFO, f"{state}: {reason}")
         record, files = self._records.get(number), []
@@ -200,12 +220,13 @@ class Journal(Callback):  # type: ignore[misc]
             self._tell("log", -1 if number is None else number, dict(record))
 
     def settle(self) -> None:
-        """End trials that were cut off as interrupted: a resume goes on with them."""
-        if self._storage is not None and self._storage.lost.is_set():
-            return
+        """End trials that were cut off as interrupted, here alone if need be: a resume goes on with them."""
+        reason = self._leaving.reason or INTERRUPTED
         for record in self._records.sorted():
             if record.state == "running":
-                self.end(record.number, "interrupted", self._leaving.reason or "the search was interrupted")
+                self.end(record.number, "interrupted", reason)
+        with suppress(OSError):
+            interrupt(self._study, reason)
 
 
 __all__ = ["Journal"]

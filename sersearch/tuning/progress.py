@@ -167,9 +167,9 @@ def summary(study: Study) -> None:
         print(f"The demo corpus is synthetic: this shows that everything runs, not how well {what}.")
     if study.meta.get("state", "finished") != "finished":
         over = f"{sum(not t.unfinished for t in trials)} of {study.meta['trials']} trials are over"
-        print(f"{over}: `sersearch tune --resume {study.argument}` runs the others")
+        print(printable(f"{over}: `{study.again()}` runs the others"))
     elif any(t.state == "failed" for t in trials):
-        print(f"`sersearch tune --retry-failed {study.argument}` runs failed trials again")
+        print(printable(f"`{study.again('--retry-failed')}` runs failed trials again"))
     print("Next:")
     tracking = study.meta["tracking"]
     uri = tracking["uri"]

@@ -7,6 +7,7 @@ standard input, as it may hold a password. Until then it only waits for the stud
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -37,23 +38,36 @@ def watch(study: Study, uri: str) -> None:
     process.stdin.close()
 
 
-def reap(study: Study, uri: str) -> bool:
-    """Settle a study that is held and whose driver died; whether there was anything to settle."""
-    if study.meta["state"] != "running":
-        return False
+def interrupt(study: Study, reason: str) -> None:
+    """End the trials that run, in the journal that is here: another driver may have gone on in the storage."""
     for record in study.trials():
         if record.state == "running":
-            study.append("end", record.number, state="interrupted", reason=INTERRUPTED)
-    study.write_meta(state="interrupted")
+            study.append("end", record.number, state="interrupted", reason=reason)
+
+
+def reap(study: Study, uri: str) -> bool:
+    """Settle a study that is held and has no driver any more; whether there was anything to settle.
+
+    That is what runs where the driver died, and else what it could not send to MLflow in time.
+    """
+    died = study.meta["state"] == "running"
+    if not died and not study.spool.is_file():
+        return False
+    if died:
+        interrupt(study, INTERRUPTED)
+        study.write_meta(state="interrupted")
     from sersearch.tracking import Tracker
 
+    tracker = Tracker(uri, study.meta["space"]["name"], study.name, study.spool)
     with suppress(TrackingError):  # the rest stays in the spool: a resume sends it
-        Tracker(uri, study.meta["space"]["name"], study.name, study.spool).settle(study.meta)
+        tracker.settle(study.meta)
+    study.write_meta(warnings=tracker.warnings)  # those before tell of what waited
     return True
 
 
 def main() -> None:
     """Wait for the driver's end."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what ends all of a job's processes leaves this one its work
     folder, uri = Path(sys.argv[1]), sys.stdin.read()
     study = Study.open(folder)
     with study.hold(SETTLE, wait=True) as lock:

@@ -18,9 +18,10 @@ from types import FrameType
 from typing import Any, Literal
 
 from sersearch.cluster import cluster_named, prepare, ray_session
-from sersearch.data.place import full_name
+from sersearch.data.place import full_name, place
 from sersearch.errors import ConfigError, StudyError
 from sersearch.logs import handled, plain
+from sersearch.redaction import redact_uri
 from sersearch.study import SETTLE, OnEvent, Study
 from sersearch.training import CPU_ENVIRONMENT
 from sersearch.tuning.plan import TuneRequest, check_same, check_unaltered, create
@@ -58,6 +59,13 @@ class How:
     grace: float = GRACE_S
     """Seconds to leave in, once the process is asked to end."""
 
+    @property
+    def given(self) -> list[str]:
+        """Words of a command: the options without which it would be run elsewhere, or give other suggestions."""
+        values = {"--concurrency": self.concurrency, "--address": self.address}
+        words = [word for name, value in values.items() if value is not None for word in (name, str(value))]
+        return words + ["--gpu"] * self.gpu
+
 
 def tune(request: TuneRequest, how: How = How(), on_event: OnEvent | None = None, fresh: bool = False) -> Study:
     """Run a search to its end; one whose study is there goes on, unless it is to be `fresh`.
@@ -73,10 +81,12 @@ def tune(request: TuneRequest, how: How = How(), on_event: OnEvent | None = None
     if old is not None and not fresh:
         check_same(old, request)
         return resume(old.name, request.root, how, on_event)
+    _check_free(request, old)
     request.root.parent.mkdir(parents=True, exist_ok=True)
     uri = how.tracking_uri or default_uri(request.root.parent)
     check_uri(uri)
-    study = create(request, uri) if old is None else create(request, uri, partial(_set_aside, old, _waiting(on_event)))
+    aside = () if old is None else (partial(_set_aside, old, uri, _waiting(on_event)),)
+    study = create(request, uri, *aside)
     return _run(study, how, uri, on_event)
 
 
@@ -100,6 +110,16 @@ def _there(request: TuneRequest) -> Study | None:
     return Study.open(request.name, request.root) if there else None
 
 
+def _check_free(request: TuneRequest, old: Study | None) -> None:
+    """Raise :class:`StudyError` where a new study's place in the storage is another's than the one's it replaces."""
+    from sersearch.tuning.storage import described
+
+    if request.storage is not None and request.name is not None:
+        home = place(request.storage) / request.name
+        if old is None or full_name(old.home) != full_name(home):
+            described(home, created=None)
+
+
 def resume(
     name: str,
     root: Path,
@@ -114,9 +134,13 @@ def resume(
     study, is held, its data were changed or nothing failed.
     """
     from sersearch.tracking import check_uri
+    from sersearch.tuning.storage import Storage
 
     _check_gpu(how)
     study = Study.open(name, root)
+    if study.meta.get("storage") is not None:  # another machine may have gone on with it
+        with _held(study, _waiting(on_event)):
+            Storage(study).catch_up()
     if retry and not any(record.state == "failed" for record in study.trials()):
         raise StudyError(f"study {study.name} has no trial that failed")
     over = study.meta["state"] == "finished" and not retry and study.driver is None
@@ -150,13 +174,17 @@ def _held(study: Study, wait: Callable[[str], None]) -> Iterator[None]:
     from sersearch.tuning.reaper import PATIENCE_S
 
     if (study.driver or {}).get("purpose") == SETTLE:
-        wait(f"what a killed process left running is ended first, which may take {PATIENCE_S:.0f} s")
+        wait(f"what the last process left is settled first, which may take {PATIENCE_S:.0f} s")
     with study.hold(patience=PATIENCE_S):
         yield
 
 
-def _set_aside(study: Study, wait: Callable[[str], None]) -> None:
-    """Rename the folder of a study that is begun anew: nothing is lost."""
+def _set_aside(study: Study, uri: str, wait: Callable[[str], None]) -> None:
+    """Rename the folder of a study that is begun anew: nothing is lost, and nothing of it runs on in MLflow.
+
+    `uri` is the new one's MLflow, with the password that the old one's study.json lacks.
+    """
+    from sersearch.tuning.reaper import reap
     from sersearch.tuning.storage import Storage, set_aside
 
     name = f"{study.name}-until-{datetime.now(UTC):%Y%m%d-%H%M%S}"
@@ -165,6 +193,8 @@ def _set_aside(study: Study, wait: Callable[[str], None]) -> None:
             with Storage(study).driven(lambda why: None, wait):  # nobody runs it elsewhere
                 pass
             set_aside(study.home, name)
+        known = study.meta["tracking"]["uri"]
+        reap(study, uri if redact_uri(uri) == known else known)
         study.folder.rename(study.folder.with_name(name))
 
 
@@ -184,14 +214,15 @@ def _run(study: Study, how: How, uri: str, on_event: OnEvent | None, retry: bool
             storage = Storage(study)
             stack.enter_context(storage.driven(leaving.ask, wait))
             storage.catch_up()
-        study.write_meta(state="running")
+        space = SearchSpace.model_validate(study.meta["space"])
+        tracker, tracking = Tracker(uri, space.name, study.name, study.spool), study.meta["tracking"]
+        known = tracking if tracking["uri"] == tracker.uri else {"uri": tracker.uri}  # ids are of one server
+        study.write_meta(state="running", given=how.given, tracking=known)
         for failed in study.home.glob(f"pretrained-*{FAILED}"):
             failed.unlink(missing_ok=True)
         reaper.watch(study, uri)
         if storage is not None:
             storage.publish()
-        space = SearchSpace.model_validate(study.meta["space"])
-        tracker = Tracker(uri, space.name, study.name, study.spool)
         tracker.begin(study.meta, [study.folder / name for name in ("space.yaml", "split.json", "study.json")])
         if on_event is not None:
             notes = json.loads((study.folder / "split.json").read_text("utf-8")).get("notes", [])
@@ -217,9 +248,7 @@ def _search(
     from sersearch.tuning.journal import Journal
 
     journal = Journal(study, tracker, leaving, on_event, storage)
-    given = [f"--{name} {value}" for name in ("concurrency", "address") if (value := getattr(how, name)) is not None]
-    given += ["--gpu"] if how.gpu else []
-    on_again = f"`sersearch tune {' '.join(['--resume', study.argument, *given])}` goes on"
+    on_again = f"`{study.again()}` goes on"
     with ExitStack() as stack:
         stack.enter_context(_logged(journal))
         try:
@@ -403,6 +432,7 @@ def _trainable(
 def _lanes(study: Study, space: SearchSpace, gpus: int) -> int:
     """Lanes on each GPU, or core. Those of `auto` are measured on one of the GPUs, as each run begins."""
     import ray
+    from ray.exceptions import WorkerCrashedError
 
     asked: int | Literal["auto"] = study.meta.get("lanes", 1)
     if asked != "auto":
@@ -413,5 +443,10 @@ def _lanes(study: Study, space: SearchSpace, gpus: int) -> int:
 
     points = [space.config(point).to_dict() for point in signatures(space)]
     measure = ray.remote(num_gpus=1, max_calls=1)(measured_lanes)
-    lanes: int = ray.get(measure.remote(study.meta, points))
+    try:
+        lanes: int = ray.get(measure.remote(study.meta, points))
+    except WorkerCrashedError:
+        raise StudyError(
+            f"study {study.name}: the process died that measured how many lanes fit; run it again"
+        ) from None
     return lanes

@@ -35,14 +35,15 @@ def show(study: Study) -> None:
             line = printable(f"Trial {record.number} failed: {record.reason}{log}")
             console.print(line, highlight=False, markup=False, soft_wrap=True)
     if any(record.state == "failed" for record in trials):
-        print(f"`sersearch tune --retry-failed {study.argument}` runs failed trials again")
+        line = printable(f"`{study.again('--retry-failed')}` runs failed trials again")
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _driver(study: Study) -> str:
     """Who runs it, or why nobody does."""
-    driver, again = study.driver, f"`sersearch tune --resume {study.argument}` goes on"
+    driver, again = study.driver, f"`{study.again()}` goes on"
     if driver is not None and driver.get("purpose") == SETTLE:
-        return f"Study {study.name}: its driver was killed, and what it left is being settled; {again}"
+        return f"Study {study.name}: its driver has ended, and what it left is being settled; {again}"
     if driver is not None:
         return f"Study {study.name}: is run by process {driver.get('pid')} on {driver.get('host')}"
     state = study.meta["state"]

@@ -10,6 +10,8 @@ import pytest
 from sersearch.errors import StudyError
 from sersearch.export import export_bundle
 from sersearch.study import Study
+from sersearch.tuning.run import resume
+from sersearch.tuning.storage import Storage
 
 
 def study(folder: Path, checkpoint: str) -> Study:
@@ -35,6 +37,23 @@ def test_a_checkpoint_is_looked_for_in_the_study_s_folder_alone(tmp_path: Path, 
     with pytest.raises(StudyError, match="the files of its checkpoint are gone"):
         export_bundle(opened, tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+def test_a_study_s_place_in_a_storage_is_no_folder_of_somebody_s(tmp_path: Path) -> None:
+    """By its storage and its own name a study can call any folder its place, and what lies there its checkpoints."""
+    mine = tmp_path / "home" / "Documents"
+    for file in ("photos/a.jpg", "journal/000000001.jsonl"):
+        (mine / file).parent.mkdir(parents=True)
+        (mine / file).write_text("mine")
+    there = sorted(mine.rglob("*"))
+    (tmp_path / "got").mkdir()
+    got = study(tmp_path / "got" / "Documents", "photos")
+    got.write_meta(storage=str(tmp_path / "home"), state="interrupted", tracking={"uri": "sqlite:///mlflow.db"})
+    with pytest.raises(StudyError, match=r"home/Documents is another study's place, or no study's"):
+        resume("Documents", tmp_path / "got")
+    with pytest.raises(StudyError, match="or no study's"), Storage(got).driven(print, print):
+        pass
+    assert sorted(mine.rglob("*")) == there
 
 
 @pytest.mark.parametrize("name", ["../mine", "/etc/mine", "a/b", "", ".", "..", "a\x1b[2Jb", "x" * 200])

@@ -58,6 +58,11 @@ def children(client: Any, of: Tracker) -> dict[int, Any]:
     return {int(run.data.tags["sersearch.trial"]): run for run in runs}
 
 
+def until_sent(subject: Tracker) -> None:
+    while len(subject._spool):
+        threading.Event().wait(0.05)
+
+
 def predictions(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
@@ -191,6 +196,26 @@ def test_runs_left_running_are_ended_as_the_journal_says(root: Path, client: Any
     assert runs[1].data.tags["sersearch.state"] == "pruned"
 
 
+def test_a_study_that_was_ended_elsewhere_meanwhile_is_finished_by_the_process_that_runs_it(
+    root: Path, client: Any
+) -> None:
+    """Another machine, which had run it, settles what it has left there long after."""
+    subject = tracker(root, "late")
+    subject.begin(META, [])
+    subject.trial_start(0, {"alpha": 0.5})
+    epoch = {"event": "epoch", "trial": 0, "epoch": 1, "metrics": {}, "value": 0.4, "seconds": 1.0}
+    journal(root / "studies" / "late", start(0), epoch)
+    until_sent(subject)
+    late = Tracker(default_uri(root), "space", "late", root / "elsewhere" / "late" / "mlflow_spool.jsonl")
+    assert late.settle({**META, "state": "running"}) == 2
+    subject.trial_end(0, "complete", "epochs", [])
+    subject.finish("finished")
+    subject.close()
+    parent = client.get_run(subject.run_id)
+    assert (parent.info.status, parent.data.metrics) == ("FINISHED", {"best_dev_ua": 0.4})
+    assert children(client, subject)[0].info.status == "FINISHED"
+
+
 def test_while_the_server_is_away_events_are_kept_and_sent_later(root: Path, client: Any) -> None:
     spool = root / "studies" / "away" / "mlflow_spool.jsonl"
     with socket.socket() as unused:
@@ -233,8 +258,7 @@ def test_a_server_that_comes_back_gets_everything(root: Path, client: Any, monke
     subject.begin(META, [])
     subject.trial_start(0, {"alpha": 0.5})
     subject.epoch(0, 1, {"dev_ua": 0.4}, 1000)
-    while len(subject._spool):
-        threading.Event().wait(0.05)
+    until_sent(subject)
     subject.close()
     assert len(subject.warnings) == 1
     assert "is away" in subject.warnings[0]

@@ -6,16 +6,19 @@ import errno
 import json
 import math
 import pickle
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
 from sersearch.study import Study, TrialRecord
 from sersearch.tuning.journal import Journal, OnEvent
 from sersearch.tuning.leaving import Leaving
+from sersearch.tuning.storage import Storage
 
 
 class Tracker:
@@ -238,7 +241,7 @@ def test_a_process_that_took_too_long_for_an_epoch_left_its_stack(study: Study, 
     stack.write_text('Timeout (0:10:00)!\n  File "aae.py", line 7 in loss\n')
     journal.on_trial_recover(0, [], own)
     (record,) = logged(study, "trial-0000.jsonl")
-    assert record["message"] == "the trial's process died: the epoch took longer than it may"
+    assert record["message"] == "the trial's process died: it took longer than it may"
     assert "line 7 in loss" in record["traceback"]
     assert not stack.exists(), "it isn't told again of the next death"
 
@@ -299,6 +302,49 @@ def test_after_a_resume_two_checkpoints_are_always_kept(study: Study, tracker: T
     assert there() == [f"{new}_000004", f"{new}_000003"]
     report(second, again, 5)
     assert there()[:2] == [f"{new}_000005", f"{new}_000004"], "of its own run, Tune keeps what is to be kept"
+
+
+def test_only_a_trial_that_goes_on_is_asked_for_its_checkpoints(
+    study: Study, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is a request to an object store: hundreds of them once kept a resume waiting."""
+    first = reopened(study, tracker)
+    for number in (0, 1):
+        own = trial(study, number)
+        first.on_trial_start(0, [], own)
+        report(first, own, 1, done_by_itself=number == 0, reason="all epochs done")
+        first.on_trial_complete(0, [], own)
+    asked, ask = list[int](), TrialRecord.checkpoints
+
+    def counted(record: TrialRecord) -> Iterator[Path]:
+        asked.append(record.number)
+        return ask(record)
+
+    monkeypatch.setattr(TrialRecord, "checkpoints", counted)
+    second, again = reopened(study, tracker), trial(study, 1, run="run-2")
+    second.on_trial_start(0, [], again)
+    for epoch in (2, 3, 4):
+        report(second, again, epoch)
+    assert asked == [1]
+
+
+def test_checkpoints_that_cannot_be_asked_for_stay_and_the_search_goes_on(
+    study: Study, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, own = reopened(study, tracker), trial(study)
+    first.on_trial_start(0, [], own)
+    report(first, own, 1)
+
+    def away(record: TrialRecord) -> Iterator[Path]:
+        raise EndpointConnectionError(endpoint_url="http://away")
+
+    second, again = reopened(study, tracker), trial(study, run="run-2")
+    second.on_trial_start(0, [], again)
+    with monkeypatch.context() as patch:
+        patch.setattr(TrialRecord, "checkpoints", away)
+        for epoch in (2, 3):
+            report(second, again, epoch)
+    assert len(list(study.trial(0).checkpoints())) == 3
 
 
 def test_checkpoints_of_trials_that_are_over_stay(study: Study, tracker: Tracker) -> None:
@@ -413,6 +459,21 @@ def full(*args: Any, **fields: Any) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+class Elsewhere(Storage):
+    """A storage that can be away."""
+
+    def __init__(self) -> None:
+        self.events: dict[int, dict[str, Any]] = {}
+        self.lost, self.away = threading.Event(), False
+
+    def add(self, event: dict[str, Any], number: int) -> bool:
+        if self.away:
+            full()
+        if not self.lost.is_set():
+            self.events[number] = event
+        return not self.lost.is_set()
+
+
 @pytest.mark.parametrize("event", ["start", "epoch", "end"])
 def test_a_journal_that_can_t_be_written_ends_the_search_and_raises_nothing(
     study: Study, journal: Journal, leaving: Leaving, monkeypatch: pytest.MonkeyPatch, event: str
@@ -445,11 +506,49 @@ def test_a_log_that_can_t_be_written_ends_the_search_and_raises_nothing(
 def test_an_event_that_the_shared_storage_doesn_t_take_ends_the_search(
     study: Study, tracker: Tracker, leaving: Leaving
 ) -> None:
-    storage: Any = SimpleNamespace(add=full)
+    storage = Elsewhere()
     journal = Journal(study, tracker, leaving, None, storage)
-    journal.on_trial_start(0, [], trial(study))
+    own = trial(study)
+    journal.on_trial_start(0, [], own)
+    storage.away = True
+    report(journal, own, 1)
     assert leaving.reason is not None
     assert "No space left" in leaving.reason
+    storage.away = False
+    journal.on_trial_complete(0, [], own)
+    assert [line["event"] for line in lines(study)] == ["start", "end"], "what is nowhere written happens again"
+    assert storage.events == dict(enumerate(lines(study))), "under the number that it has here"
+
+
+def test_trials_are_interrupted_here_though_the_shared_storage_is_away(
+    study: Study, tracker: Tracker, leaving: Leaving
+) -> None:
+    storage = Elsewhere()
+    journal = Journal(study, tracker, leaving, None, storage)
+    journal.on_trial_start(0, [], trial(study))
+    storage.away = True
+    journal.settle()
+    assert study.trial(0).state == "interrupted"
+    assert [event["event"] for event in storage.events.values()] == ["start"]
+
+
+def test_a_driver_that_lost_the_study_records_nothing_more_and_tells_mlflow_nothing(
+    study: Study, tracker: Tracker, leaving: Leaving
+) -> None:
+    storage = Elsewhere()
+    journal = Journal(study, tracker, leaving, None, storage)
+    first, second = trial(study, 0), trial(study, 1)
+    for own in (first, second):
+        journal.on_trial_start(0, [], own)
+    storage.lost.set()
+    leaving.ask("process 42 on elsewhere has taken it over")
+    report(journal, first, 1)
+    journal.on_trial_complete(0, [], first)
+    journal.settle()
+    assert [t.state for t in study.trials()] == ["interrupted", "interrupted"]
+    assert [len(t.epochs) for t in study.trials()] == [0, 0]
+    assert [event["event"] for event in storage.events.values()] == ["start", "start"]
+    assert [call[:2] for call in tracker.told if call[0] == "end"] == [], "the other driver's trials go on"
 
 
 def test_tune_saves_nothing_of_it(journal: Journal) -> None:

@@ -19,7 +19,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
     class Tracker:
         def __init__(self, *args: object) -> None:
-            self.args = args
+            self.args, self.warnings = args, ["as MLflow is now"]
 
         def settle(self, meta: dict[str, Any]) -> None:
             calls.append((*self.args, meta["created"]))
@@ -44,6 +44,7 @@ def test_trials_that_ran_are_interrupted_and_the_others_stay(study: Study, told:
     assert study.trial(1).reason == "the search was interrupted"
     assert Study.open(study.folder).meta["state"] == "interrupted"
     assert told == [("http://me:secret@host", "small", "one", study.spool, "2026-01-01")]
+    assert Study.open(study.folder).meta["warnings"] == ["as MLflow is now"]
     assert "secret" not in "".join(path.read_text() for path in study.folder.iterdir())
 
 
@@ -53,3 +54,16 @@ def test_a_search_that_ended_in_order_is_left_as_it_is(study: Study, told: list[
     before = study.journal.read_bytes()
     assert not reap(study, "sqlite:///mlflow.db")
     assert (study.journal.read_bytes(), told) == (before, [])
+
+
+@pytest.mark.parametrize("state", ["finished", "interrupted"])
+def test_what_a_search_that_ended_in_order_could_not_send_is_sent(
+    study: Study, told: list[tuple[Any, ...]], state: str
+) -> None:
+    study.write_meta(state=state, warnings=["2 MLflow events wait"])
+    study.spool.write_text('{"event": "trial_start"}\n{"event": "finish"}\n')
+    before = study.journal.read_bytes()
+    assert reap(study, "sqlite:///mlflow.db")
+    assert len(told) == 1
+    assert (study.journal.read_bytes(), Study.open(study.folder).meta["state"]) == (before, state)
+    assert Study.open(study.folder).meta["warnings"] == ["as MLflow is now"], "nothing waits any more"

@@ -110,7 +110,7 @@ def test_unfinished_trials_come_first_with_their_checkpoint(tmp_path: Path) -> N
     assert searcher.suggest("next")["trial"] == 3
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 def test_the_lock_that_a_kill_left_holds_nobody_up(tmp_path: Path) -> None:
     (tmp_path / "optuna.log").touch()
     (tmp_path / "optuna.log.lock").symlink_to(tmp_path / "optuna.log")

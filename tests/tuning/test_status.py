@@ -92,9 +92,9 @@ def test_a_killed_search_says_so_and_how_to_go_on(capsys: pytest.CaptureFixture[
     assert "an hour" not in out, "nobody runs it"
 
 
-def test_what_a_dead_driver_left_is_being_settled(capsys: pytest.CaptureFixture[str], study: Study) -> None:
+def test_what_a_driver_left_is_being_settled(capsys: pytest.CaptureFixture[str], study: Study) -> None:
     with study.hold("settle"):
-        assert "its driver was killed, and what it left is being settled" in shown(capsys, study)
+        assert "its driver has ended, and what it left is being settled" in shown(capsys, study)
 
 
 def test_an_interrupted_search_says_how_to_go_on(capsys: pytest.CaptureFixture[str], study: Study) -> None:
@@ -111,6 +111,15 @@ def test_the_command_that_goes_on_can_be_typed_as_it_stands(
     for root, argument in ((Path("studies"), "one"), (Path("my studies"), "'my studies/one'")):
         out = shown(capsys, Study.create("one", meta, root))
         assert out.splitlines()[0] == f"Study one: interrupted; `sersearch tune --resume {argument}` goes on"
+
+
+def test_the_command_that_goes_on_has_what_was_given_last(capsys: pytest.CaptureFixture[str], study: Study) -> None:
+    """A search on a cluster would go on without it on this machine's CPUs; studies are handed on, too."""
+    study.write_meta(given=["--concurrency", "1", "--address", "a b;c\x1b[2J", "--gpu"])
+    out = shown(capsys, study)
+    how = f"{study.folder} --concurrency 1 --address 'a b;c\\x1b[2J' --gpu"
+    assert out.splitlines()[0] == f"Study one: its driver was killed; `sersearch tune --resume {how}` goes on"
+    assert out.splitlines()[-1] == f"`sersearch tune --retry-failed {how}` runs failed trials again"
 
 
 def test_a_finished_search_has_nothing_to_go_on_with(capsys: pytest.CaptureFixture[str], study: Study) -> None:
