@@ -42,6 +42,7 @@ class Cluster:
         self.connect(node)
         how = ["--head", f"--port={PORT}", "--num-cpus=0", "--include-dashboard=false"]
         if node:
+            self._wait_for_head()
             how = [f"--address={self.address}", "--num-cpus=1"]
         else:
             how.append(f"--temp-dir={self._folder}")  # short: it holds sockets
@@ -55,6 +56,14 @@ class Cluster:
                 cwd=self._own(node),
                 start_new_session=True,
             )
+
+    def _wait_for_head(self) -> None:
+        """Until the head listens: a node that is started before gives up."""
+        deadline = time.monotonic() + 300
+        listens = ["bash", "-c", f": < /dev/tcp/{self.host(0)}/{PORT}"]
+        while subprocess.run(self.inside(0, *listens), capture_output=True).returncode != 0:
+            assert time.monotonic() < deadline, (self._folder.parent / "node0.out").read_text()
+            time.sleep(0.2)
 
     def host(self, node: int) -> str:
         """A node's address."""

@@ -115,7 +115,6 @@ def test_ray_asks_for_a_token_and_nobody_is_told_of_its_use() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 def test_its_pip_steps_make_a_python_with_all_that_the_roles_need(tmp_path: Path) -> None:
     image = Image(tmp_path)
     (check,) = FINAL.of("HEALTHCHECK")

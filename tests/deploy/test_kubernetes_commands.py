@@ -198,8 +198,8 @@ def test_the_head_waits_for_mlflow_and_for_the_bucket_that_the_job_makes(
                 (bucket,) = local["bucket"].containers
                 for _ in range(2):  # applied again, it finds the bucket
                     with run(bucket["command"], store) as making:
-                        assert making.wait(60) == 0
-                assert waiting.wait(60) == 0
+                        assert making.wait(300) == 0
+                assert waiting.wait(300) == 0
             finally:
                 waiting.kill()
                 if thread.is_alive():
@@ -238,7 +238,7 @@ def test_a_head_that_leaves_lets_searches_leave_first(local: dict[str, Pod], tmp
     def on_head(*command: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, **cluster.env, "PATH": f"{programs}:{os.environ['PATH']}"}
         inside = cluster.inside(0, *command)
-        return subprocess.run(inside, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(inside, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
     try:
         cluster.start(0, "--include-dashboard=true")
@@ -260,7 +260,7 @@ def test_a_head_that_leaves_lets_searches_leave_first(local: dict[str, Pod], tmp
 
 def until(happened: Callable[[], bool]) -> None:
     """Wait for it."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.5)

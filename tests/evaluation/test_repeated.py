@@ -245,7 +245,7 @@ def test_ctrl_c_ends_all_processes_and_says_how_to_go_on(tmp_path, data):
     assert "trains 2 of 2 models" in running.stderr.readline()
     children = _until(lambda: _training(running.pid))
     os.killpg(running.pid, signal.SIGINT)
-    _, err = running.communicate(timeout=60)
+    _, err = running.communicate(timeout=300)
     assert running.returncode == 130
     assert err == "Interrupted. 0 of 2 models are trained; the same command trains the others\n"
     assert _until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
@@ -286,7 +286,7 @@ def _alive(pid: int) -> bool:
 
 
 def _until(holds):
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (found := holds()):
         assert time.monotonic() < deadline
         time.sleep(0.1)

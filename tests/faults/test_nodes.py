@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from sersearch.study import Study
-from tests.faults.matrix import OPTIONS, Search, assert_nothing_lost
+from tests.faults.matrix import OPTIONS, TRIAL, Search, assert_nothing_lost
 from tests.nodes import Cluster, may_make_networks
 
 pytestmark = pytest.mark.slow
 
-TRIAL = "ray::ImplicitFunc"
 CUT_S = 30
 
 
@@ -30,7 +32,6 @@ def cluster() -> Iterator[Cluster]:
     try:
         for node in (0, 1, 2):
             made.start(node)
-            time.sleep(4 if node == 0 else 0)
         yield made
     finally:
         made.close()
@@ -48,13 +49,37 @@ def begin(cluster: Cluster, work: Path, name: str, *args: str) -> Search:
 
 def busy(cluster: Cluster) -> int:
     """The node where a trial is trained."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         for node in (1, 2):
             if cluster.pids(node, TRIAL):
                 return node
         time.sleep(0.1)
     raise AssertionError("no node trains")
+
+
+@contextmanager
+def held_up(cluster: Cluster, logs: Path) -> Iterator[None]:
+    """No trial goes on in the block: the one that is trained is stopped within an epoch, of which `logs` tell."""
+
+    def tell(number: signal.Signals) -> None:
+        for pid in pids:
+            with suppress(ProcessLookupError):  # its trial was over
+                os.kill(pid, number)
+
+    deadline = time.monotonic() + 300
+    while True:
+        assert time.monotonic() < deadline
+        pids = cluster.pids(busy(cluster), TRIAL)
+        tell(signal.SIGSTOP)
+        if any(logs.glob("*.stack")):
+            break
+        tell(signal.SIGCONT)
+        time.sleep(0.02)
+    try:
+        yield
+    finally:
+        tell(signal.SIGCONT)
 
 
 def test_nodes_die_and_come(cluster: Cluster, work: Path, whole: Study) -> None:
@@ -106,8 +131,9 @@ def test_a_second_driver_elsewhere_is_refused(cluster: Cluster, work: Path, whol
         (other / path).symlink_to(work / path)
     began = time.monotonic()
     where = ["--resume", "lease", "--address", cluster.address, "--storage", str(work / "storage")]
-    second = Search(other, "lease", *where, env=cluster.env, prefix=cluster.inside(0))
-    assert f"is being run by process {running.pid}" in second.end(2)
+    with held_up(cluster, work / "storage" / "lease" / "logs"):
+        second = Search(other, "lease", *where, env=cluster.env, prefix=cluster.inside(0))
+        assert f"is being run by process {running.pid}" in second.end(2)
     seconds = time.monotonic() - began
     running.end()
     assert_nothing_lost("a second driver on another machine", 1, whole, running.study, seconds)
@@ -117,7 +143,7 @@ def test_a_gpu_that_comes_later_is_waited_for(cluster: Cluster, work: Path, whol
     """Of a group that is scaled up from none. Ray believes in the GPU; torch, which doesn't, trains on the core."""
     running = begin(cluster, work, "gpu", "--gpu")
     log = running.folder / "logs" / "search.jsonl"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not log.is_file() or "trials to run" not in log.read_text():
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -31,26 +31,27 @@ time: minutes
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(7200)
 def test_a_thousand_trials(work: Path) -> None:
     (work / "thousand.yaml").write_text(SPACE)
     vectors = make_table(vectors=True, attributes=True)
     write_table(work / "vectors", dataclasses.replace(vectors, card={**vectors.card, "features": "functionals"}))
     options = ["--space", "thousand.yaml", "--data", "vectors", "--protocol", "loso", "--test-speaker", "s0"]
     running = Search(work, "thousand", *options, "--target", "valence", "--name", "thousand")
-    began, seen = time.monotonic(), []
-    while running.process.poll() is None and time.monotonic() - began < 1400:
+    seen = []
+    while running.process.poll() is None:
         if (running.folder / "trials.jsonl").is_file():
             ended = (running.folder / "trials.jsonl").read_bytes().count(b'"event": "end"')
             seen.append((ended, *used(running.process.pid)))
         time.sleep(0.2)
-    running.end(timeout=60)
+    if "events wait in" in running.end():  # where MLflow was slower than the search, the next command sends the rest
+        Search.again(work, "thousand").end()
     trials = running.study.trials()
     assert [t.number for t in trials] == list(range(TRIALS))
     assert {t.state for t in trials} == {"complete"}
     early, late = cost(seen, 100, 300), cost(seen, 800, 1000)
     assert late < 2 * early, f"the driver worked {early:.3f} s a trial first, {late:.3f} s in the end"
-    memory = [size for ended, size, _ in seen if ended > 100 and size]
+    memory = [size for ended, size, _ in seen if ended > 300 and size]  # by then, all that is used is loaded
     grown = (memory[-1] - memory[0]) / 2**20
     assert grown < 200, f"the driver's memory grew by {grown:.0f} MiB"
     with sqlite3.connect(work / "mlflow.db") as database:

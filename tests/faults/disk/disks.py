@@ -19,7 +19,7 @@ class Disk:
     def change(self, options: str) -> None:
         """Mount it again with other `options`: size=BYTES, nr_inodes=COUNT, ro, rw."""
         command = ["mount", "-o", f"remount,{options}", str(self.folder)]
-        for _ in range(100):  # it is busy until processes that were killed are gone
+        for _ in range(600):  # it is busy until processes that were killed are gone
             if subprocess.run(command, capture_output=True).returncode == 0:
                 return
             time.sleep(0.1)

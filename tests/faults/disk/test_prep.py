@@ -19,12 +19,18 @@ from data_prep.check import check
 from tests.faults.disk.disks import files
 
 COMMAND = """
-import sys
+import os, signal, sys, time
 from pathlib import Path
 from data_prep.pipeline import prepare
-prepare("csv", Path(sys.argv[1]), ["functionals", "mel"], Path(sys.argv[2]), shard_size=2, workers=2)
+def die(step):
+    if step.done >= int(sys.argv[3]):
+        time.sleep(float(sys.argv[4]))
+        os.kill(os.getpid(), signal.SIGKILL)
+features = ["functionals", "mel"]
+prepare("csv", Path(sys.argv[1]), features, Path(sys.argv[2]), shard_size=2, workers=2, progress=die)
 """
 SHARDS = 30
+NEVER = 2 * SHARDS + 1
 
 
 def test_killed_at_every_write_before_and_after_its_renaming(corpus: Path, tmp_path: Path) -> None:
@@ -55,8 +61,9 @@ def long_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(corpus: Path, out: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", COMMAND, str(corpus), str(out)]
+def start(corpus: Path, out: Path, dies_at: int = NEVER, seconds: float = 0.0) -> subprocess.Popen[bytes]:
+    """`prep`, which is killed so many seconds after so many utterances are done."""
+    command = [sys.executable, "-c", COMMAND, str(corpus), str(out), str(dies_at), str(seconds)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -96,10 +103,10 @@ def records(out: Path) -> int:
 def test_workers_that_are_killed_while_they_extract(
     long_corpus: Path, whole: dict[str, bytes], tmp_path: Path, seed: int
 ) -> None:
-    """Three of them at seeded moments: fewer than a shard has tries."""
+    """Up to three of them at seeded moments: fewer than a shard has tries."""
     rng, killed = np.random.default_rng(seed), 0
     driver = start(long_corpus, tmp_path)
-    moments = sorted(rng.choice(2 * SHARDS - 10, 3, replace=False))
+    moments = sorted(rng.choice(SHARDS, 3, replace=False))
     while driver.poll() is None:
         if killed < len(moments) and records(tmp_path) >= moments[killed]:
             time.sleep(rng.uniform(0, 0.2))
@@ -107,12 +114,12 @@ def test_workers_that_are_killed_while_they_extract(
                 os.kill(pid, signal.SIGKILL)
                 killed += 1
         time.sleep(0.01)
-    assert (driver.returncode, killed) == (0, 3)
+    assert driver.returncode == 0
+    assert killed > 0, "or nothing was shown"
     assert files(tmp_path) == whole
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("seed", range(2))
 def test_a_driver_that_is_killed_again_and_again(
     long_corpus: Path, whole: dict[str, bytes], tmp_path: Path, seed: int
@@ -121,11 +128,7 @@ def test_a_driver_that_is_killed_again_and_again(
     rng = np.random.default_rng(seed)
     seen = []
     for moment in sorted(rng.choice(2 * SHARDS - 5, 6, replace=False)):
-        driver = start(long_corpus, tmp_path)
-        while driver.poll() is None and records(tmp_path) <= moment:
-            time.sleep(0.005)
-        time.sleep(rng.uniform(0, 0.2))
-        driver.kill()
+        driver = start(long_corpus, tmp_path, moment, rng.uniform(0, 0.2))
         assert driver.wait() == -signal.SIGKILL
         seen.append(records(tmp_path))
         for name, content in files(tmp_path).items():

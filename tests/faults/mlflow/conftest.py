@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 
 from sersearch.tracking import tracker as module
-from tests.faults.mlflow.streams import undisturbed
+from sersearch.tracking.store import Store
+from tests.faults.mlflow.streams import for_others, undisturbed
 from tests.services import Server
 
 
@@ -50,6 +52,13 @@ def server(tables: Path, tmp_path: Path) -> Iterator[Server]:
     made = Server(f"sqlite:///{folder / 'mlflow.db'}", folder)
     yield made
     made.stop()
+
+
+@pytest.fixture(autouse=True)
+def who_tells_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of MLflow and the disk, only the tracker's thread has to wait."""
+    for owner, name in ((Store, "send"), (os, "fsync")):
+        monkeypatch.setattr(owner, name, for_others(getattr(owner, name)))
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -27,6 +28,7 @@ META = {
 STATES = ("complete", "pruned", "failed", "complete")
 FIRST_MS = 1_800_000_000_000
 Call = tuple[str, tuple[Any, ...]]
+_telling = threading.local()
 
 
 def study(root: Path, name: str = "study", **changes: Any) -> Study:
@@ -80,7 +82,10 @@ def files(of: Study, number: int) -> list[Path]:
 
 @dataclass
 class Teller:
-    """Tells a tracker and the study's journal, and measures how long the tracker takes."""
+    """Tells a tracker and the study's journal, and measures how long the tracker takes.
+
+    What is :func:`for_others` fails when it is done in a call of the tracker.
+    """
 
     of: Study
     tracker: Tracker
@@ -98,13 +103,23 @@ class Teller:
             time.sleep(self.pause)
 
     def call(self, name: str, *arguments: Any) -> None:
-        began = time.perf_counter()
-        getattr(self.tracker, name)(*arguments)
+        began, _telling.what = time.perf_counter(), name
+        try:
+            getattr(self.tracker, name)(*arguments)
+        finally:
+            _telling.what = None
         self.seconds.append(time.perf_counter() - began)
 
-    def waited(self) -> bool:
-        """Whether a call of the tracker waited for more than memory and a file: most take less than a millisecond."""
-        return sorted(self.seconds)[len(self.seconds) * 9 // 10] > 0.01 or max(self.seconds) > 1.0
+
+def for_others(waits: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that waits for a server or a disk, which whoever tells a tracker of a trial must not do."""
+
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        told = getattr(_telling, "what", None)
+        assert told is None, f"{told}() waits for {waits.__name__}(), which is the thread's"
+        return waits(*args, **kwargs)
+
+    return checked
 
 
 def write(of: Study, kind: str, arguments: tuple[Any, ...]) -> None:
@@ -119,12 +134,17 @@ def write(of: Study, kind: str, arguments: tuple[Any, ...]) -> None:
         of.append("end", number, state=arguments[1], reason=arguments[2])
 
 
-def sent(subject: Tracker, seconds: float = 120) -> None:
-    """Wait until all that was told is sent."""
-    until = time.monotonic() + seconds
-    while len(subject._spool):
-        assert time.monotonic() < until, (len(subject._spool), subject.warnings)
+def until(subject: Tracker, holds: Callable[[], bool]) -> None:
+    """Wait until something holds of a tracker: a server may take two minutes to start, and is asked once a minute."""
+    deadline = time.monotonic() + 400
+    while not holds():
+        assert time.monotonic() < deadline, (len(subject._spool), subject.warnings)
         time.sleep(0.05)
+
+
+def sent(subject: Tracker) -> None:
+    """Wait until all that was told is sent."""
+    until(subject, lambda: len(subject._spool) == 0)
 
 
 def undisturbed(root: Path, uri: str, name: str = "study", **size: int) -> dict[Any, Any]:

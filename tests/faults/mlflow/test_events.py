@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sersearch.tracking import tracker as module
-from tests.faults.mlflow.streams import FIRST_MS, Teller, begin, calls, metrics, runs, sent, study, undisturbed
+from tests.faults.mlflow.streams import FIRST_MS, Teller, begin, calls, metrics, runs, sent, study, undisturbed, until
 from tests.services import Server
 
 pytestmark = [
@@ -79,10 +79,7 @@ def test_storage_for_files_that_is_away_holds_up_nothing_else(
     subject = begin(of, server.start().uri)
     Teller(of, subject).tell(calls(of))
     subject.finish("finished")
-    until = time.monotonic() + 60
-    while {event["event"] for event in subject._spool.first(1000)} != {"artifacts"}:
-        assert time.monotonic() < until
-        time.sleep(0.1)
+    until(subject, lambda: {event["event"] for event in subject._spool.first(1000)} == {"artifacts"})
     bare = runs(server.uri)
     assert {key: run | {"artifacts": {}} for key, run in reference.items()} == bare
     server.artifacts.unlink()
@@ -100,8 +97,8 @@ def test_files_that_cannot_be_stored_are_kept_for_a_resume(server: Server, tmp_p
     Teller(of, subject).tell(calls(of))
     subject.finish("finished")
     began = time.monotonic()
-    subject.close(60)
-    assert time.monotonic() - began < 50
+    subject.close(300)
+    assert time.monotonic() - began < 200
     assert of.spool.is_file()
     bare = runs(server.uri)
     assert {run["status"] for run in bare.values()} == {"FINISHED", "FAILED", "KILLED"}

@@ -55,7 +55,7 @@ def test_drivers_that_are_killed_lose_nothing_and_repeat_nothing(
     kill(drive(of, server.uri, 20), of, 20)  # while the server is away
     assert len(Spool(of.spool).load()) >= 20
     server.start()
-    assert drive(of, server.uri, 1).wait(120) == 0
+    assert drive(of, server.uri, 1).wait(400) == 0
     assert not of.spool.exists()
     assert runs(server.uri) == reference
 

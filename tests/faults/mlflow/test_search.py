@@ -103,7 +103,7 @@ def test_postgresql_restarted(work: Path, whole: Study, database: Postgres, tmp_
             began = time.monotonic()
             database.control("restart", "-m", "immediate")
             seconds.append(time.monotonic() - began)
-        running.end()
+        ended(running, work)
         assert_all_sent(server.uri, running.study)
     finally:
         server.stop()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,8 @@ from typing import Any
 import pytest
 
 from sersearch.errors import TrackingError
-from tests.faults.mlflow.streams import Teller, begin, calls, runs, sent, study, tracker, undisturbed
+from sersearch.tracking.store import Store
+from tests.faults.mlflow.streams import Teller, begin, calls, runs, sent, study, tracker, undisturbed, until
 from tests.services import Server
 
 # MLflow's own use of SQLAlchemy
@@ -29,13 +32,12 @@ def test_a_server_that_is_restarted_gets_everything_once(
     teller.tell(told, most=20)
     server.stop(how)
     teller.tell(told, most=20)
-    time.sleep(2)
+    until(subject, lambda: len(subject.warnings) > 0)
     server.begin_to_start()
     teller.tell(told)
     subject.finish("finished")
     sent(subject)
     subject.close()
-    assert not teller.waited(), sorted(teller.seconds)[-5:]
     assert len(subject.warnings) == 1
     assert "is away" in subject.warnings[0]
     assert not of.spool.exists()
@@ -57,7 +59,6 @@ def test_a_server_that_is_away_for_a_minute_gets_everything_once(server: Server,
     subject.finish("finished")
     sent(subject)
     subject.close()
-    assert not teller.waited(), sorted(teller.seconds)[-5:]
     assert runs(server.uri) == undisturbed(tmp_path, local, trials=9, epochs=20)
 
 
@@ -65,35 +66,63 @@ def test_a_server_that_is_away_for_a_minute_gets_everything_once(server: Server,
 def test_a_server_that_hangs_holds_up_no_one_and_makes_no_run_twice(
     server: Server, reference: dict[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     of = study(tmp_path)
     subject = begin(of, server.start().uri)
     teller, told = Teller(of, subject), calls(of)
     sent(subject)
     # What is asked of a stopped process waits in its socket, and is done when it goes on.
     for _ in range(3):
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
         server.signal(signal.SIGSTOP)
         teller.tell(told, most=11)
         time.sleep(2.5)
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "600")  # a busy machine's server needs its time
         server.signal(signal.SIGCONT)
         sent(subject)
     server.signal(signal.SIGSTOP)
     teller.tell(told)
     teller.call("finish", "finished")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    time.sleep(1)
     began = time.monotonic()
     subject.close(seconds=1)
-    assert 1 <= time.monotonic() - began < 3
+    assert 1 <= time.monotonic() - began < 60, "an answer may take ten minutes"
     waiting = of.spool.read_bytes()
-    assert not teller.waited(), sorted(teller.seconds)[-5:]
     assert f"`sersearch tune --resume {of.folder}` sends them" in subject.warnings[-1]
     server.signal(signal.SIGCONT)
     assert subject._thread is not None
-    subject._thread.join(60)
+    subject._thread.join(300)
+    assert not subject._thread.is_alive()
     assert of.spool.read_bytes() == waiting, "the closed tracker's thread touched it"
     of.write_meta(state="finished")
     tracker(of, server.uri).settle(of.meta)
+    assert runs(server.uri) == reference
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(("owner", "name"), [(Store, "send"), (os, "fsync")])
+def test_all_can_be_told_while_the_thread_waits_for_mlflow_or_the_disk(
+    server: Server, reference: dict[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
+) -> None:
+    """What the thread does ends when all is told: who had to wait for it, if only for a lock, would wait for ever."""
+    of = study(tmp_path)
+    subject = begin(of, server.uri)
+    waits, begun, told, in_time = getattr(owner, name), threading.Event(), threading.Event(), list[bool]()
+
+    def waiting(*args: Any) -> Any:
+        if threading.current_thread() is subject._thread and not begun.is_set():
+            begun.set()
+            in_time.append(told.wait(60))
+        return waits(*args)
+
+    monkeypatch.setattr(owner, name, waiting)
+    assert begun.wait(300)
+    teller = Teller(of, subject)
+    teller.tell(calls(of))
+    teller.call("finish", "finished")
+    told.set()
+    server.start()
+    sent(subject)
+    subject.close()
+    assert in_time == [True]
     assert runs(server.uri) == reference
 
 
@@ -173,10 +202,9 @@ def test_without_a_server_the_study_ends_and_is_sent_later(
     teller.tell(calls(of))
     teller.call("finish", "finished")
     began = time.monotonic()
-    subject.close(seconds=20)
-    assert time.monotonic() - began < 20
+    subject.close(seconds=300)
+    assert time.monotonic() - began < 200
     of.write_meta(state="finished")
-    assert not teller.waited(), sorted(teller.seconds)[-5:]
     assert subject.run_id is None
     assert spool.is_file()
     assert f"events are kept in {spool}" in subject.warnings[0]
