@@ -154,7 +154,7 @@ with ray_session(None, num_cpus=1):
     time.sleep(2)
     assert ray.get(one.remote()) == 1
     began = time.monotonic()
-assert not psutil.wait_procs(own, timeout=10)[1], "they end with it"
+assert not psutil.wait_procs(own, timeout=120)[1], "they end with it"
 print(time.monotonic() - began)
 """
 
@@ -166,4 +166,4 @@ def test_a_ray_of_our_own_outlives_sigterm_to_all_processes_and_ends_with_its_se
         [sys.executable, "-c", ASKED], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 10
+    assert float(done.stdout) < 60

@@ -10,7 +10,7 @@ import re
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,7 @@ class Store:
         """Look everything up again at the next event: the server may have lost or gained runs and metrics."""
         self.connected = False
 
-    def send(self, events: Sequence[Event]) -> None:
+    def send(self, events: Iterable[Event]) -> None:
         """Write events in order; the metrics of a trial's successive epochs in one batch."""
         if not self.connected:
             self._connect()

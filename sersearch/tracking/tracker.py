@@ -28,6 +28,10 @@ from sersearch.tracking.uri import absolute, page
 __all__ = ["Tracker"]
 
 _EVENTS_AT_ONCE = 500
+_LAST_AT_ONCE = 50
+"""Where the tracker closes, which looks whether some have been sent."""
+_LEAVING_S = 5.0
+"""For the event that is being sent: a figure that is drawn as Python ends would end it with an abort."""
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
 
 
@@ -114,6 +118,8 @@ class Tracker:
         with self._news:
             self._closed = True  # a thread that still waits for an answer must not touch what others find in the spool
             self._spool.close()
+        if self._thread is not None:
+            self._thread.join(_LEAVING_S)
         if left := len(self._spool):
             resume = f"`sersearch tune --resume {Study(self._folder, {}).argument}` sends them"
             self._warn(f"{left} MLflow events wait in {self._spool.path}; {resume}")
@@ -166,9 +172,9 @@ class Tracker:
     def _run(self, store: Store) -> None:
         """The thread: send the oldest events, forget them, again; wait longer after each failure."""
         wait, alone, failures, put_off = _FIRST_WAIT, 0, 0, 0
-        while events := self._oldest(1 if alone else _EVENTS_AT_ONCE):
+        while events := self._oldest(1 if alone else _LAST_AT_ONCE if self._closing else _EVENTS_AT_ONCE):
             try:
-                store.send(events)
+                store.send(takewhile(lambda _: not self._closed, events))
             except Exception as error:  # whatever MLflow raises, training goes on
                 answered = store.connected
                 store.forget()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,16 +163,22 @@ class Search:
 
 def stopped(search: Search) -> int:
     """Stop the process of a trial within an epoch, and not between two of them; its pid."""
-    (pid,) = search.processes(TRIAL)
+    held: list[int] = []
+
+    def tell(number: signal.Signals) -> None:
+        for pid in held:
+            with suppress(ProcessLookupError):  # its trial was over
+                os.kill(pid, number)
 
     def within() -> bool:
-        os.kill(pid, signal.SIGSTOP)
+        held[:] = search.processes(TRIAL)
+        tell(signal.SIGSTOP)
         time.sleep(0.01)  # what the system does for it ends
         last = search.study.trials()[-1]  # of one that has epochs, the data are open
         if last.epochs and last.state == "running" and stack_file(search.study.home, last.number).exists():
-            return True
-        os.kill(pid, signal.SIGCONT)
+            return len(held) == 1
+        tell(signal.SIGCONT)
         return False
 
     search.wait(within)
-    return pid
+    return held[0]

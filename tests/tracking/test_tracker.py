@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -264,6 +266,31 @@ def test_a_server_that_comes_back_gets_everything(root: Path, client: Any, monke
     assert "is away" in subject.warnings[0]
     assert "No space left" in subject.warnings[0]  # of the second failure: the first may be a hiccup
     assert children(client, subject)[0].data.metrics == {"dev_ua": 0.4}
+
+
+def test_the_thread_ends_with_the_event_that_it_sends_when_there_is_no_more_time(
+    root: Path, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would go on while Python ends, which code beneath Python doesn't bear."""
+    real = store.Store._trial_start
+
+    def slowly(self: Any, event: Any) -> None:
+        time.sleep(0.1)
+        real(self, event)
+
+    monkeypatch.setattr(store.Store, "_trial_start", slowly)
+    subject = tracker(root, "slow")
+    subject.begin(META, [])
+    for number in range(100):
+        subject.trial_start(number, {"alpha": 0.5})
+    subject.close(most=1)
+    assert not subject._thread.is_alive()
+    assert re.fullmatch(r"[1-9]\d* MLflow events wait in .*", subject.warnings[-1])
+    monkeypatch.undo()
+    rest = tracker(root, "slow")
+    rest.begin(META, [])
+    rest.close()
+    assert len(children(client, rest)) == 100
 
 
 def test_what_mlflow_refuses_does_not_hold_up_the_rest(root: Path, client: Any, tmp_path: Path) -> None:
