@@ -355,10 +355,10 @@ def _check_apart(table: FeatureTable, split: Split, aux: FeatureTable) -> None:
     """Refuse an auxiliary corpus with audio or speakers that the split holds out."""
     trained = np.zeros(len(table), bool)
     trained[_named(split)] = True
-    names, sounds = np.array(_speaker_names(table), object), table.utterances["audio_sha256"].to_numpy(object)
+    names, sounds = table.speakers, table.utterances["audio_sha256"].to_numpy(object)
     speakers = set(names[~trained]) - set(names[trained])
     for what, found in (
-        ("speakers", speakers & set(_speaker_names(aux))),
+        ("speakers", speakers & set(aux.speakers)),
         ("recordings", set(sounds[~trained]) & set(aux.utterances["audio_sha256"])),
     ):
         if found:
@@ -368,22 +368,17 @@ def _check_apart(table: FeatureTable, split: Split, aux: FeatureTable) -> None:
             )
 
 
-def _speaker_names(table: FeatureTable) -> list[str]:
-    # Two corpora may both have a speaker "01".
-    return [f"{c}/{s}" for c, s in zip(table.utterances["corpus"], table.utterances["speaker"], strict=True)]
-
-
 def _speakers(table: FeatureTable, rows: np.ndarray, aux: FeatureTable | None) -> tuple[str, ...]:
-    names = _speaker_names(table)
+    names = table.speakers
     known = sorted({names[row] for row in rows})
-    return (*known, *sorted(set(_speaker_names(aux)) - set(known))) if aux is not None else tuple(known)
+    return (*known, *sorted(set(aux.speakers) - set(known))) if aux is not None else tuple(known)
 
 
 def _codes(table: FeatureTable, rows: np.ndarray, labels: LabelSpace) -> dict[str, np.ndarray]:
     """Codes of gender and speaker of `rows`; one outside the label space counts as unlabelled."""
     speakers = {name: code for code, name in enumerate(labels.speaker)}
     genders = {name: code for code, name in enumerate(labels.gender)}
-    names, gender = _speaker_names(table), table.utterances["gender"].tolist()
+    names, gender = table.speakers, table.utterances["gender"].tolist()
     return {
         "gender": np.array([genders.get(gender[row], UNLABELLED) for row in rows], np.int64),
         "speaker": np.array([speakers.get(names[row], UNLABELLED) for row in rows], np.int64),

@@ -97,16 +97,15 @@ def _known(table: FeatureTable, rows: np.ndarray) -> tuple[set[str], set[str], s
     """Speakers, audio, and spans of files of `rows`."""
     own = table.utterances.iloc[rows]
     spans = own[["corpus", "path", "start", "end"]].itertuples(index=False)
-    speakers = set(own["corpus"] + "/" + own["speaker"])
-    return speakers, set(own["audio_sha256"].dropna()), {" ".join(map(str, span)) for span in spans}
+    return set(table.speakers[rows]), set(own["audio_sha256"].dropna()), {" ".join(map(str, span)) for span in spans}
 
 
 def _columns(table: FeatureTable) -> dict[str, np.ndarray]:
     """What may leak (N,), by kind."""
     utterances = table.utterances
     speaker, sentence = (utterances[name].to_numpy(object) for name in ("speaker", "sentence"))
-    if isinstance(table, Joined):  # both corpora may have a speaker "01"
-        speaker = (utterances["corpus"] + "/" + utterances["speaker"]).to_numpy(object)
+    if isinstance(table, Joined):
+        speaker = table.speakers
     return {"speaker": speaker, "audio": recordings(table).astype(object), "sentence": sentence}
 
 

@@ -39,6 +39,11 @@ class FeatureTable:
     frames: NDArray[Any]  # (total frames, D), float32 or float16, read-only
     offsets: NDArray[np.int64]  # (N + 1,): utterance i has the rows offsets[i] ... offsets[i + 1] of `frames`
 
+    @property
+    def speakers(self) -> NDArray[np.object_]:
+        """The speaker of each utterance (N,) as `corpus/speaker`: two corpora may both have a speaker "01"."""
+        return (self.utterances["corpus"] + "/" + self.utterances["speaker"]).to_numpy(object)
+
     @classmethod
     def open(cls, root: Path | str, features: str) -> FeatureTable:
         """Open the feature set `features` of the prepared corpus in the folder `root`.

@@ -168,9 +168,7 @@ def _accuracy(study: Study, task: str) -> float:
     predictor = Predictor.from_study(study)
     model: Any = predictor.model
     classes = getattr(predictor.labels, task)
-    names = table.utterances[task].astype(object)
-    if task == "speaker":
-        names = table.utterances["corpus"] + "/" + table.utterances["speaker"]
+    names = table.speakers if task == "speaker" else table.utterances[task].to_numpy(object)
     rows = [r for r in test_rows(Protocol.from_dict(data["protocol"]), table, data["target"]) if names[r] in classes]
     right = [
         classes[
